@@ -1,0 +1,58 @@
+"""Money and allowances: prices, bounds and what is left. The only place that knows them."""
+
+from __future__ import annotations
+
+from nextstep_envs.errors import ConfigError
+from nextstep_envs.types import NANO, UNLIMITED, Allowance, Budget, Usage
+from nextstep_envs.workers.base import WorkerSpec
+
+COST_NAMES = ("mix", "usd", "tokens", "calls", "env_steps", "flops")
+MIX_WEIGHTS = (0.6, 0.3, 0.1)  # tokens, environment steps, calls
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text where no tokenizer is known: one per four characters, rounded up."""
+    return (len(text) + 3) // 4
+
+
+def price(usage: Usage, spec: WorkerSpec) -> Usage:
+    """`usage` with its USD (whole 1e-9) and FLOPs (2 * parameters * tokens) filled in at the worker's prices."""
+    prompt, completion, calls, env_steps, _, _ = usage
+    # USD per million tokens is a thousand nano-USD per token.
+    usd = round(1000 * (prompt * spec.usd_per_mtok_in + completion * spec.usd_per_mtok_out))
+    return Usage(prompt, completion, calls, env_steps, usd, round(2e9 * spec.params_b * (prompt + completion)))
+
+
+def check_budget(budget: Budget) -> Budget:
+    """Return `budget`, or raise `ConfigError` naming the limit that is not positive."""
+    for name in ("steps", "env_steps", "tokens", "calls", "call_tokens"):
+        value = getattr(budget, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+            raise ConfigError(f"budget {name}={value!r} must be a whole number > 0")
+    if budget.usd is not None and not budget.usd > 0:
+        raise ConfigError(f"budget usd={budget.usd!r} must be > 0, or None for no limit")
+    return budget
+
+
+def total_allowance(budget: Budget) -> Allowance:
+    """The whole budget of an episode as an allowance."""
+    usd = UNLIMITED if budget.usd is None else round(budget.usd * NANO)
+    return Allowance(budget.tokens, budget.calls, budget.env_steps, usd)
+
+
+def cost_terms(usage: Usage, budget: Budget) -> dict[str, float]:
+    """Every cost of `usage` by name, in raw units.
+
+    "mix" = .6 tokens/B_tokens + .3 env_steps/B_env_steps + .1 calls/B_calls (NextStep specification).
+    """
+    tokens = usage[0] + usage[1]
+    a, b, c = MIX_WEIGHTS
+    mix = a * tokens / budget.tokens + b * usage.env_steps / budget.env_steps + c * usage.calls / budget.calls
+    return {
+        "mix": mix,
+        "usd": usage.usd_nano / NANO,
+        "tokens": float(tokens),
+        "calls": float(usage.calls),
+        "env_steps": float(usage.env_steps),
+        "flops": float(usage.flops),
+    }

@@ -1,0 +1,1 @@
+"""Protocols: what an action means. Rules only, no I/O."""

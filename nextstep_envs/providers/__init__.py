@@ -1,0 +1,1 @@
+"""Providers: what answers requests."""

@@ -1,0 +1,121 @@
+"""What actors ask for and what they get back.
+
+An actor (worker, coach, judge, planner) is one pure function, `advance(job, memory, result, rng)`, that returns
+`Ask` or `Done`. What the world answers at once (`kind="world"`) is answered inside the episode; everything else
+becomes a `Request` that a driver takes to a provider, and comes back as a `Result`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+from nextstep_envs.types import Usage
+
+Kind = Literal["world", "chat", "code", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat completion. `messages`: (role, content) pairs; `max_tokens` bounds the completion."""
+
+    model: str
+    messages: tuple[tuple[str, str], ...]
+    max_tokens: int
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRequest:
+    """Code to run in a sandbox, with a wall-clock limit in seconds."""
+
+    code: str
+    timeout_s: float
+    files: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """A call of a named tool with JSON arguments (as text)."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Something to wait for.
+
+    Attributes:
+        id: "<step>/<turn>", unique in its episode.
+        kind: what it is ("chat", "code" or "tool").
+        payload: a `ChatRequest`, `CodeRequest` or `ToolRequest`.
+        seed: from (episode seed, sample, id); part of the cache key, never of the prompt.
+    """
+
+    id: str
+    kind: Kind
+    payload: Any
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to `Request.id`.
+
+    Attributes:
+        usage: metered and unpriced, billed retries included.
+        error: an outage ("" if none). An outage masks the episode; it is never a reward.
+    """
+
+    id: str
+    value: Any = None
+    usage: Usage = Usage()
+    error: str = ""
+
+
+class Job(NamedTuple):
+    """All that a worker sees when it starts.
+
+    Attributes:
+        subtask: its instruction.
+        context: outputs of the steps in its access list, in step order; nothing of any other step.
+        view: what the world shows now (the open page).
+    """
+
+    subtask: str
+    context: tuple[str, ...] = ()
+    view: str = ""
+
+
+class Ask(NamedTuple):
+    """The actor needs an answer.
+
+    Attributes:
+        kind: "world" is answered at once, by `World.act(state, payload)`; its result's value is the text.
+        payload: a call such as "search[red shoe]" for the world, else the payload of a `Request`.
+        bound: the most it can use (prompt + max_tokens, one env_step ...). The ledger refuses an Ask whose priced
+            bound exceeds what is left. A world Ask is charged exactly this.
+        memory: handed back at the next `advance`. Must be immutable and picklable.
+    """
+
+    kind: Kind
+    payload: Any
+    bound: Usage = Usage(env_steps=1)
+    memory: Any = None
+
+
+class Done(NamedTuple):
+    """The actor has ended. `value`: a worker's text; `usage`: what it still used, charged if it fits."""
+
+    value: Any
+    usage: Usage = Usage()
+
+
+class Actor(Protocol):
+    """Worker, coach, judge or planner: one pure function of its arguments."""
+
+    def advance(self, job: Job, memory: Any, result: Result | None, rng: random.Random) -> Ask | Done:
+        """Take one turn; `memory` and `result` are None at the first one."""
+        ...

@@ -1,0 +1,1 @@
+"""Workers: who does the work of a step."""

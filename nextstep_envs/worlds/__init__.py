@@ -1,0 +1,1 @@
+"""Worlds: the domains in which workers act."""
