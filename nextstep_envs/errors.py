@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-
-class NextStepError(Exception):
-    """Base of every error this project raises on purpose."""
+from registry.errors import NextStepError as NextStepError  # re-exported: the registry is the leaf
 
 
 class ConfigError(NextStepError, ValueError):

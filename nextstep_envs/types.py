@@ -83,7 +83,7 @@ class Step:
         worker_id: who does it.
         after: indices of the steps that must end first; the world is taken from the highest of them.
         reads: indices of the steps whose outputs the worker sees.
-        allowance: the most it may consume, set when the step was decided.
+        allowance: the most it may consume, set when the step was decided; None: all that is left when it starts.
     """
 
     index: int
@@ -91,7 +91,7 @@ class Step:
     worker_id: str
     after: tuple[int, ...] = ()
     reads: tuple[int, ...] = ()
-    allowance: Allowance = Allowance()
+    allowance: Allowance | None = None
 
 
 class ToolCall(NamedTuple):

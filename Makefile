@@ -1,0 +1,56 @@
+# Every target creates .venv where it is missing and installs what it needs, again only when the needs change.
+# PYTHON: the interpreter to build .venv with (3.11 or newer). TESTS: what `make test` runs. ARGS: overrides for `make train`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+TESTS ?= tests
+WORKERS ?= 2
+# Numerical libraries would otherwise start a thread per core in every test process.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: venv train test lint format docs bench clean
+
+venv: $(VENV)/.installed
+
+# Debian's python3 comes without ensurepip; there, the system's pip puts one into the environment.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, not " + sys.version if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) \
+		&& $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
+
+# torch comes first and alone, so that a CPU build chosen by the pip configuration is kept by all that follows.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -e '.[agents,compat,dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[docs]'
+	@touch $@
+
+train: export OMP_NUM_THREADS =
+train: $(VENV)/.installed
+	$(BIN)/nextstep train $(ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) -rs $(TESTS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.installed
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

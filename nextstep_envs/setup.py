@@ -1,0 +1,145 @@
+"""Checks an environment's arguments once and builds the parts that single and vector environments share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from nextstep_envs.episode import Episode
+from nextstep_envs.errors import ConfigError, check_choice
+from nextstep_envs.ledger import COST_NAMES, check_budget
+from nextstep_envs.protocols.workflow import WorkflowProtocol
+from nextstep_envs.seeding import stream
+from nextstep_envs.types import Budget
+from nextstep_envs.workers.base import WorkerSpec
+from nextstep_envs.workers.crew import Crew, WorkersArg, build_crew
+from nextstep_envs.worlds.base import World
+from registry import components
+
+BudgetArg = Budget | Mapping[str, Any] | None
+RESET_OPTIONS = ("task_id", "sample", "pool")
+SPLITS = ("train", "dev", "test", "all")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything about an environment that no episode changes."""
+
+    world: World
+    rules: WorkflowProtocol
+    crew: Crew
+    budget: Budget
+    cost_names: tuple[str, ...]
+    cost_limits: Mapping[str, float]
+    split: str
+    pool_size: int
+    scored: bool
+    text: bool
+
+    def begin(self, episode: Episode, rng: np.random.Generator, options: Mapping[str, Any]) -> None:
+        """Reset an episode: draw task and pool from `rng`, except what `options` fixes."""
+        seed = int(rng.integers(1 << 62))
+        task_id = options.get("task_id")
+        if task_id is None:
+            task_id = self.world.sample_id(self.split, stream(seed, "task"))
+        episode.reset(str(task_id), self._pool(seed, options.get("pool")), seed, options.get("sample", 0))
+
+    def episode(self) -> Episode:
+        """An episode that waits for its first reset."""
+        return Episode(self.world, self.rules, self.crew.actors, self.budget)
+
+    def _pool(self, seed: int, names: Sequence[str] | None) -> tuple[WorkerSpec, ...]:
+        specs = self.crew.specs
+        if names is not None:
+            return tuple(spec for spec in specs if spec.worker_id in names)
+        if self.pool_size == len(specs):
+            return specs
+        chosen = set(stream(seed, "pool").sample(range(len(specs)), self.pool_size))
+        return tuple(spec for i, spec in enumerate(specs) if i in chosen)
+
+
+def make_setup(
+    world: str,
+    protocol: str,
+    interface: str,
+    workers: WorkersArg,
+    split: str,
+    budget: BudgetArg,
+    cost: str | Sequence[str],
+    cost_limits: Mapping[str, float] | None,
+    pool_size: int | None,
+    reward: str,
+    world_kwargs: Mapping[str, Any],
+) -> Setup:
+    """Check every argument and build the world, the rules and the workers.
+
+    Raises:
+        ConfigError: the first argument that is wrong, naming its value and the fix.
+    """
+    check_choice("interface", interface, ("vector", "text"))
+    check_choice("reward", reward, ("outcome", "none"))
+    check_choice("split", split, SPLITS)
+    limits = check_budget(_budget(budget))
+    crew = build_crew(workers, limits)
+    if pool_size is None:
+        pool_size = max(len(crew.specs) - 1, 1) if split == "train" else len(crew.specs)
+    if isinstance(pool_size, bool) or not isinstance(pool_size, int) or not 1 <= pool_size <= len(crew.specs):
+        raise ConfigError(f"pool_size={pool_size!r} must be between 1 and {len(crew.specs)}, the workers there are")
+    names = _cost_names(cost)
+    rules = components.load("protocol", protocol)(crew.specs, limits)
+    built = components.load("world", world)(**{"show_instruction": False, **world_kwargs})
+    built.ids(split)
+    return Setup(
+        built, rules, crew, limits, names, _limits(cost_limits), split, pool_size, reward == "outcome",
+        interface == "text",
+    )  # fmt: skip
+
+
+def check_options(setup: Setup, options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return the reset options, or raise `ConfigError` naming the one that is wrong."""
+    options = options or {}
+    for key in options:
+        check_choice("reset option", key, RESET_OPTIONS)
+    sample = options.get("sample", 0)
+    if isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 0:
+        raise ConfigError(f"options['sample']={sample!r} must be a whole number >= 0")
+    pool = options.get("pool")
+    if pool is not None:
+        known = [spec.worker_id for spec in setup.crew.specs]
+        if isinstance(pool, str) or not pool:
+            raise ConfigError(f"options['pool']={pool!r} must be a non-empty sequence of worker ids")
+        for name in pool:
+            check_choice("options['pool'] entry", name, known)
+    return options
+
+
+def _budget(budget: BudgetArg) -> Budget:
+    if budget is None:
+        return Budget()
+    if isinstance(budget, Budget):
+        return budget
+    if not isinstance(budget, Mapping):
+        raise ConfigError(f"budget={budget!r} must be a mapping such as {{'tokens': 6000}}")
+    for key in budget:
+        check_choice("budget entry", key, [f.name for f in fields(Budget)])
+    return Budget(**budget)
+
+
+def _cost_names(cost: str | Sequence[str]) -> tuple[str, ...]:
+    names = (cost,) if isinstance(cost, str) else tuple(cost)
+    if not names:
+        raise ConfigError(f"cost={cost!r} names no cost; choose from {', '.join(COST_NAMES)}")
+    for name in names:
+        check_choice("cost", name, COST_NAMES)
+    return names
+
+
+def _limits(limits: Mapping[str, float] | None) -> dict[str, float]:
+    for name, value in (limits or {}).items():
+        check_choice("cost_limits entry", name, COST_NAMES)
+        if not value > 0:
+            raise ConfigError(f"cost_limits[{name!r}]={value!r} must be > 0")
+    return dict(limits or {})

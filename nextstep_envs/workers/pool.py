@@ -1,0 +1,44 @@
+"""The default pool of four workers: prices and skills."""
+
+from __future__ import annotations
+
+import random
+
+from nextstep_envs.errors import ConfigError
+from nextstep_envs.requests import Actor
+from nextstep_envs.workers.base import WorkerSpec
+
+DOMAINS = ("beauty", "electronics", "garden", "fashion", "grocery")
+
+
+def _skills(*levels: float) -> tuple[tuple[str, float], ...]:
+    return tuple(zip(DOMAINS, levels, strict=True))
+
+
+#                                               beauty electronics garden fashion grocery
+_GENERAL = _skills(0.3, 0.95, 0.3, 0.3, 0.7)
+_TOOLS = _skills(0.7, 0.3, 0.95, 0.3, 0.3)
+_PLANNING = _skills(0.95, 0.2, 0.3, 0.95, 0.3)
+_VERIFICATION = _skills(0.3, 0.3, 0.3, 0.95, 0.95)
+
+DEFAULT_POOL: tuple[WorkerSpec, ...] = (
+    WorkerSpec("general_reasoning", "decent at everything it knows, dear", 3.0, 15.0, 70.0, _GENERAL),
+    WorkerSpec("tool_use", "quick and cheap in the shop, best with clear requirements", 0.15, 0.6, 8.0, _TOOLS),
+    WorkerSpec("planning", "turns a request into requirements, shops badly", 0.8, 3.2, 32.0, _PLANNING),
+    WorkerSpec("verification", "checks against requirements, repairs and buys", 0.6, 2.4, 14.0, _VERIFICATION),
+)
+
+
+def draw_pool(specs: tuple[WorkerSpec, ...], size: int, rng: random.Random) -> tuple[WorkerSpec, ...]:
+    """`size` of the workers, in their order."""
+    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= len(specs):
+        raise ConfigError(f"pool size={size!r} must be a whole number from 1 to {len(specs)}")
+    keep = set(rng.sample(range(len(specs)), size))
+    return tuple(spec for i, spec in enumerate(specs) if i in keep)
+
+
+def scripted_workers(specs: tuple[WorkerSpec, ...]) -> dict[str, Actor]:
+    """A scripted worker for each spec, by worker id."""
+    from nextstep_envs.workers.scripted import ScriptedWorker
+
+    return {spec.worker_id: ScriptedWorker(spec) for spec in specs}

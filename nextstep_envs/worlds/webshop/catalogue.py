@@ -1,0 +1,178 @@
+"""The generated shop: a seeded catalogue in the published raw schema, any number of products.
+
+A shopper's request uses everyday words, titles use the trade's. Most product types have about 17 near-duplicates in a
+catalogue of 1,000 that differ in attributes, options and price, and a few accessories whose texts hold the
+shopper's words and so match the request better than the product wanted. What a product can do stands
+partly in its title and description (trade words, found by search) and mostly in its feature list (shopper's words,
+not indexed). So the first hit is usually wrong, and reading pays.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from nextstep_envs.errors import ConfigError
+from nextstep_envs.worlds.webshop.vocabulary import ADJECTIVES, DOMAINS, MODELS, Domain, Kind
+
+Raw = dict[str, Any]
+
+ATTRIBUTES = 5  # of a product
+PLAIN_SHARE = 0.7  # of feature lines that use the shopper's words
+LISTED_SHARE = 0.5  # of products whose feature list is complete; else one attribute stands in the description only
+LAY_SHARE = 0.5  # of descriptions that name the product in the shopper's words
+RANGE_SHARE = 0.09  # of products with a price range, as in the published 1,000
+INSTRUCTED_SHARE = 0.9  # of the first products (accessories aside) that have an instruction ...
+INSTRUCTED_FIRST = 2000  # ... later ones have none: in the published 1.18 million, few have one
+ACCESSORY_EVERY = 7
+
+_BASE36 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_KINDS: tuple[tuple[Domain, Kind], ...] = tuple(
+    (domain, domain.kinds[i]) for i in range(len(DOMAINS[0].kinds)) for domain in DOMAINS
+)
+_OPENINGS = ("Find me", "I need", "I want", "Show me")
+_LEADS = (
+    "Made to a high standard and checked by hand before it ships.",
+    "A favourite of our customers year after year.",
+    "Comes with a friendly service team and simple returns.",
+    "Designed by people who use it every single week.",
+)
+_PLAIN_TAILS = ("just as you asked for", "and we mean it", "that is a promise", "tested again and again")
+_TRADE_TAILS = ("per manufacturer data", "rated by the maker", "see data sheet", "as certified")
+
+
+def generate(num_products: int = 1000, seed: int = 0) -> tuple[list[Raw], dict[str, Raw], dict[str, list[str]]]:
+    """Generate a catalogue.
+
+    The first n products of a larger catalogue of the same seed are the catalogue of n products.
+
+    Args:
+        num_products: how many, at least 1.
+        seed: of all choices.
+
+    Returns:
+        items: entries of items_shuffle*.json.
+        instructions: ASIN to its entry of items_ins_v2*.json.
+        nouns: ASIN to the lower-cased nouns of its title.
+    """
+    if isinstance(num_products, bool) or not isinstance(num_products, int) or num_products <= 0:
+        raise ConfigError(f"num_products={num_products!r} must be a whole number > 0")
+    rng = random.Random(seed)
+    texts = _Texts()
+    items: list[Raw] = []
+    instructions: dict[str, Raw] = {}
+    nouns: dict[str, list[str]] = {}
+    for index in range(num_products):
+        item, entry, title_nouns = _product(index, rng, texts)
+        asin = item["asin"]
+        items.append(item)
+        instructions[asin] = entry
+        nouns[asin] = title_nouns
+    return items, instructions, nouns
+
+
+class _Texts:
+    """Shares equal texts, so that a large catalogue stays small in memory."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Any] = {}
+
+    def same(self, text: str) -> str:
+        return self._known.setdefault(text, text)  # type: ignore[no-any-return]
+
+    def values(self, values: tuple[str, ...]) -> list[dict[str, str]]:
+        """An option's value list; equal lists are one object (loaders only read them)."""
+        return self._known.setdefault(values, [{"value": value} for value in values])  # type: ignore[no-any-return]
+
+
+def _product(index: int, rng: random.Random, texts: _Texts) -> tuple[Raw, Raw, list[str]]:
+    domain, kind = _KINDS[index % len(_KINDS)]
+    accessory = index // len(_KINDS) % ACCESSORY_EVERY == ACCESSORY_EVERY // 2
+    brand, model = rng.choice(domain.brands), f"{rng.choice(MODELS)} {rng.randrange(2, 100)}"
+    attributes = rng.sample(domain.attributes, ATTRIBUTES)
+    if accessory:
+        title, nouns = f"{brand} {model} {kind.lay.title()} {kind.accessory.title()}", [brand, model, kind.accessory]
+        noun, query, shelf = f"{kind.lay} {kind.accessory}", f"{kind.lay} accessories", "Accessories"
+        lead = f"Goes well with: {attributes[0][0]}, {attributes[1][0]}."
+        told = f"{noun.capitalize()} for any {kind.lay}. Goes with: {', '.join(lay for lay, _ in attributes[2:])}."
+        tags = [f"{kind.lay} {kind.accessory}"]
+        scale = 0.4
+    else:
+        shown = attributes[0][1]
+        title, nouns = f"{brand} {model} {kind.trade.title()}, {shown.title()}", [brand, model, kind.trade]
+        nouns += [word for word in shown.split() if word not in ADJECTIVES]
+        noun, query, shelf = kind.trade, kind.trade.removesuffix("s") + "s", kind.shelf
+        lead = rng.choice(_LEADS)
+        lay = f" Your next {kind.lay}." if rng.random() < LAY_SHARE else ""
+        told = f"{brand} {noun}: {attributes[1][1]}, {attributes[2][1]}.{lay}"
+        tags = []
+        scale = 1.0
+    listed = attributes if accessory or rng.random() < LISTED_SHARE else [attributes[0], *attributes[2:]]
+    bullets = [lead, *(_feature(pair, rng) for pair in listed)]
+    phrases = [texts.same(lay) for lay, _ in attributes]
+    rng.shuffle(phrases)
+    asin = _asin(index)
+    item = {
+        "asin": asin,
+        "name": title,
+        "full_description": told,
+        "small_description": [texts.same(bullet) for bullet in bullets],
+        "pricing": _pricing(kind, scale, rng),
+        "images": [],
+        "product_category": texts.same(f"{domain.department} › {shelf} › {kind.lay.title() if accessory else noun.title()}"),
+        "category": domain.name,
+        "query": texts.same(query),
+        "customization_options": _options(domain, rng, texts),
+    }
+    entry: Raw = {"attributes": sorted([*phrases, *tags])}
+    if not accessory and index < INSTRUCTED_FIRST and rng.random() < INSTRUCTED_SHARE:
+        wanted = phrases[: rng.choice((2, 3, 3, 4))]
+        entry["instruction"] = _instruction(kind.lay, wanted, rng)
+        entry["instruction_attributes"] = wanted
+    return item, entry, [texts.same(word) for word in " ".join(nouns).lower().split() if not word.isdecimal()]
+
+
+def _feature(pair: tuple[str, str], rng: random.Random) -> str:
+    lay, trade = pair
+    if rng.random() < PLAIN_SHARE:
+        return f"{lay.capitalize()}, {rng.choice(_PLAIN_TAILS)}"
+    return f"{trade.capitalize()}, {rng.choice(_TRADE_TAILS)}"
+
+
+def _pricing(kind: Kind, scale: float, rng: random.Random) -> str:
+    low, high = kind.price
+    price = scale * low * (high / low) ** rng.random()
+    cents = rng.choice((0.0, 0.49, 0.95, 0.99))
+    price = int(price) + cents
+    if rng.random() >= RANGE_SHARE:
+        return f"${price:.2f}"
+    return f"${price:.2f} - ${price * rng.choice((1.2, 1.5)):.2f}"
+
+
+def _options(domain: Domain, rng: random.Random, texts: _Texts) -> dict[str, list[dict[str, str]]]:
+    """One or two options with two or three of their values, in the vocabulary's order."""
+    chosen = rng.sample(range(len(domain.options)), rng.choice((1, 2, 2)))
+    grid = {}
+    for i in sorted(chosen):
+        name, values = domain.options[i]
+        keep = set(rng.sample(range(len(values)), rng.choice((2, 2, 3))))
+        grid[name] = texts.values(tuple(value for j, value in enumerate(values) if j in keep))
+    return grid
+
+
+def _instruction(noun: str, wanted: Sequence[str], rng: random.Random) -> str:
+    """A request in the shopper's words: some attributes before the product's name, the rest after "with"."""
+    before = rng.randrange(0, len(wanted))
+    front, back = ", ".join(wanted[:before]), ", ".join(wanted[before:])
+    return f"{rng.choice(_OPENINGS)} {front}{' ' if front else ''}{noun} with {back}"
+
+
+def _asin(index: int) -> str:
+    """Ten characters that do not reveal the order of products (an odd factor permutes the numbers below 36^8)."""
+    number = (index * 1_103_515_245_131 + 271_828_182_845) % 36**8
+    digits = []
+    for _ in range(8):
+        number, digit = divmod(number, 36)
+        digits.append(_BASE36[digit])
+    return "B0" + "".join(reversed(digits))

@@ -1,0 +1,71 @@
+"""Environment ids and what `gymnasium.make` needs to build each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from registry.errors import ConflictError
+
+
+@dataclass(frozen=True)
+class EnvEntry:
+    """One environment id.
+
+    Attributes:
+        id: "NextStep/<World>-<Protocol>-v<N>"; N rises whenever rewards, masks, tasks or workers change results.
+        entry_point: "module:attribute" of the environment.
+        vector_entry_point: of the batched vector environment, or None where there is none.
+        kwargs: plain data, so that a spec survives JSON.
+        world, protocol: names of the parts; protocol "" is the bare world.
+        agents: "single" (Gymnasium), or which PettingZoo API a multi-agent id has.
+        reward_threshold: the mean reward at which the task counts as solved, where one is known.
+        nondeterministic: whether equal seeds and actions may differ (live models).
+    """
+
+    id: str
+    entry_point: str
+    vector_entry_point: str | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    world: str = ""
+    protocol: str = ""
+    agents: Literal["single", "aec", "parallel"] = "single"
+    reward_threshold: float | None = None
+    nondeterministic: bool = False
+
+
+_entries: dict[str, EnvEntry] = {
+    entry.id: entry
+    for entry in (
+        EnvEntry(
+            id="NextStep/WebShop-v0",
+            entry_point="nextstep_envs.bare:BareEnv",
+            kwargs={"world": "webshop"},
+            world="webshop",
+        ),
+        EnvEntry(
+            id="NextStep/WebShop-Workflow-v0",
+            entry_point="nextstep_envs.env:OrchestrationEnv",
+            vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
+            kwargs={"world": "webshop", "protocol": "workflow"},
+            world="webshop",
+            protocol="workflow",
+        ),
+    )
+}
+
+
+def entries() -> tuple[EnvEntry, ...]:
+    """Every known environment, in order of registration."""
+    return tuple(_entries.values())
+
+
+def add(entry: EnvEntry) -> None:
+    """Make an environment known to the catalog; adding the same one again changes nothing.
+
+    Raises:
+        ConflictError: the id is taken by a different environment.
+    """
+    if _entries.setdefault(entry.id, entry) != entry:
+        raise ConflictError(f"environment {entry.id!r} is already {_entries[entry.id]}; raise its version instead")

@@ -1,0 +1,106 @@
+"""Every registered id with every interface, and a way to play each of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+import nextstep_envs  # noqa: F401  (registers)
+import registry
+from nextstep_envs.workers.pool import DEFAULT_POOL
+
+
+@dataclass(frozen=True)
+class Case:
+    """One environment as `gym.make` builds it."""
+
+    id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    vector: bool = False
+
+    def __str__(self) -> str:
+        return "-".join((self.id.partition("/")[2], *self.kwargs.values()))
+
+    @property
+    def text(self) -> bool:
+        """Whether actions are texts."""
+        return self.kwargs.get("interface", "text") == "text"
+
+    def make(self, **kwargs: Any) -> gym.Env[Any, Any]:
+        """A fresh environment, with Gymnasium's own checks around it."""
+        return gym.make(self.id, **self.kwargs, **kwargs)
+
+    def policy(self, seed: int) -> Callable[[Any, Mapping[str, Any]], Any]:
+        """A random player that takes mostly legal actions."""
+        rng = random.Random(seed)
+        if not self.text:
+            return lambda observation, info: int(rng.choice(np.flatnonzero(info["action_mask"])))
+        return lambda observation, info: _workflow(rng) if "action_mask" in info else _shopper(rng, observation, info)
+
+
+def _workflow(rng: random.Random) -> str:
+    if rng.random() < 0.15:
+        return '{"finish": true}'
+    worker = rng.choice(DEFAULT_POOL).worker_id  # now and then one that is absent: an invalid action
+    access = rng.choice(("[]", '["last"]', '["all"]'))
+    return f'{{"subtask": "{{task}}", "worker_id": "{worker}", "access_list": {access}}}'
+
+
+def _shopper(rng: random.Random, observation: str, info: Mapping[str, Any]) -> str:
+    available = info["available_actions"]
+    if available["has_search_bar"]:
+        return f"search[{' '.join(rng.sample(observation.split(), 3))}]"
+    return f"click[{rng.choice(available['clickables'])}]"
+
+
+def _cases() -> list[Case]:
+    cases = []
+    for entry in registry.entries():
+        batched = entry.vector_entry_point is not None
+        if entry.protocol:
+            cases += [Case(entry.id, {"interface": name}, batched) for name in ("vector", "text")]
+        else:
+            cases.append(Case(entry.id, {}, batched))
+    return cases
+
+
+CASES = _cases()
+
+
+def play(case: Case, env: gym.Env[Any, Any], steps: int = 12, seed: int = 3, **options: Any) -> list[tuple[Any, ...]]:
+    """Everything a few steps return, resets included: the first with a seed, later ones without."""
+    policy = case.policy(seed)
+    observation, info = env.reset(seed=seed, options=options or None)
+    seen: list[tuple[Any, ...]] = [(observation, info)]
+    for _ in range(steps):
+        observation, reward, terminated, truncated, info = env.step(policy(observation, info))
+        seen.append((observation, reward, terminated, truncated, info))
+        if terminated or truncated:
+            observation, info = env.reset()
+            seen.append((observation, info))
+    return seen
+
+
+def assert_same(left: Any, right: Any, where: str = "") -> None:
+    """Equal in type and value, arrays bit for bit."""
+    assert type(left) is type(right), f"{where}: {type(left)} is not {type(right)}"
+    if isinstance(left, Mapping):
+        assert list(left) == list(right), f"{where}: {list(left)} is not {list(right)}"
+        for key in left:
+            assert_same(left[key], right[key], f"{where}[{key!r}]")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), where
+        for index, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_same(a, b, f"{where}[{index}]")
+    elif isinstance(left, np.ndarray) and left.dtype != object:
+        assert left.dtype == right.dtype and left.shape == right.shape, where
+        assert left.tobytes() == right.tobytes(), f"{where}: {left} is not {right}"
+    elif isinstance(left, np.ndarray):
+        assert_same(left.tolist(), right.tolist(), where)
+    else:
+        assert left == right, f"{where}: {left!r} is not {right!r}"

@@ -1,0 +1,8 @@
+"""Wrappers: what reshapes rewards, records episodes or shifts the worker pool."""
+
+from __future__ import annotations
+
+from wrappers.cost import CostPenalty, CostPenaltyVector
+from wrappers.record import RecordCost, RecordTrace
+
+__all__ = ["CostPenalty", "CostPenaltyVector", "RecordCost", "RecordTrace"]

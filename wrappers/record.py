@@ -1,0 +1,131 @@
+"""Records what episodes cost and everything that happened in them; changes neither reward nor observation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.utils import RecordConstructorArgs
+
+from wrappers.jsonl import append_line, plain
+
+
+class RecordCost(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
+    """Adds the episode's costs to `info["episode"]` of its last step.
+
+    Entries: `r` return, `l` length, `c` sum of `info["cost"]`, `costs` sums of `info["costs"]` (float64 [K]) and
+    `cost_terms` sums of `info["cost_terms"]`. Where `RecordEpisodeStatistics` wrote `r`, `l` and `t` already, they
+    stay; apply that wrapper first (inside), since it refuses to share its key.
+
+    Args:
+        env: any environment with `info["cost"]`, `info["costs"]` and `info["cost_terms"]`.
+        stats_key: the entry of `info` to write.
+    """
+
+    _costs: npt.NDArray[np.float64]
+
+    def __init__(self, env: gym.Env[Any, Any], stats_key: str = "episode") -> None:
+        RecordConstructorArgs.__init__(self, stats_key=stats_key)
+        gym.Wrapper.__init__(self, env)
+        self._key = stats_key
+        self._clear()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode with empty sums."""
+        self._clear()
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Take a step and add up."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._return += float(reward)
+        self._length += 1
+        self._cost += float(info["cost"])
+        self._costs = self._costs + info["costs"]
+        for name, value in info["cost_terms"].items():
+            self._terms[name] = self._terms.get(name, 0.0) + float(value)
+        if terminated or truncated:
+            sums = {"c": self._cost, "costs": self._costs, "cost_terms": dict(self._terms)}
+            written = info.get(self._key, {"r": self._return, "l": self._length})
+            info = {**info, self._key: {**written, **sums}}
+        return observation, reward, terminated, truncated, info
+
+    def _clear(self) -> None:
+        self._return, self._length, self._cost, self._costs = 0.0, 0, 0.0, np.zeros(())
+        self._terms: dict[str, float] = {}
+
+
+class RecordTrace(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
+    """Writes every episode as one line of JSON.
+
+    A line holds `env_id`, `task_id`, `sample`, the `seed` given to `reset` (null where the environment went on with
+    its own), `options`, `messages` (text observations, the first from `reset`), `steps` (each with `action`, `reward`,
+    `cost`, `costs` and `records`), the sums `reward` and `cost`, and how it ended: `terminated`, `truncated`,
+    `outcome`, `budget_exhausted`, `error`, `mask_sample`, `books`. An episode left by `reset` or `close` after its
+    first step is written too, with `terminated` and `truncated` both false. Settings of the environment, where keys
+    might hide, are not written. `wrappers.jsonl.read_lines` reads the file.
+
+    Args:
+        env: the environment; rewards are those at this point of the wrapper stack.
+        path: the file to append to; its folder is made.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], path: str | os.PathLike[str]) -> None:
+        RecordConstructorArgs.__init__(self, path=os.fspath(path))
+        gym.Wrapper.__init__(self, env)
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._episode: dict[str, Any] | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; one that was left unfinished is written first."""
+        self._write()
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._episode = {
+            "env_id": self.spec.id if self.spec is not None else None,
+            "task_id": info["task_id"],
+            "sample": info["sample"],
+            "seed": seed,
+            "options": plain(options),
+            "messages": [observation] if isinstance(observation, str) else [],
+            "steps": [],
+            "reward": 0.0,
+            "cost": 0.0,
+            "terminated": False,
+            "truncated": False,
+        }
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Take a step; the last one writes the line."""
+        if (episode := self._episode) is None:
+            raise gym.error.ResetNeeded("RecordTrace: no episode is running; call reset before step")
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        # Made plain now: what the environment lends us may change before the end.
+        step = {"action": action, "reward": float(reward)}
+        step |= {name: info[name] for name in ("cost", "costs", "records") if name in info}
+        episode["steps"].append(plain(step))
+        episode["reward"] += float(reward)
+        episode["cost"] += float(info.get("cost", 0.0))
+        if isinstance(observation, str):
+            episode["messages"].append(observation)
+        if terminated or truncated:
+            episode |= {"terminated": bool(terminated), "truncated": bool(truncated)}
+            for name in ("outcome", "budget_exhausted", "error", "mask_sample", "books"):
+                episode[name] = plain(info.get(name))
+            self._write()
+        return observation, reward, terminated, truncated, info
+
+    def close(self) -> None:
+        """Write what is unfinished and close the environment."""
+        self._write()
+        self.env.close()
+
+    def _write(self) -> None:
+        episode, self._episode = self._episode, None
+        if episode is not None and episode["steps"]:
+            append_line(self.path, episode)
