@@ -17,6 +17,8 @@ from nextstep_envs.infos import reset_info, step_info
 from nextstep_envs.protocols.messages import transcript
 from nextstep_envs.setup import BudgetArg, Setup, check_options, make_setup
 from nextstep_envs.spaces import Prompt
+from nextstep_envs.types import Budget
+from nextstep_envs.workers.base import WorkerSpec
 from nextstep_envs.workers.crew import WorkersArg
 
 Observation = TypeVar("Observation", dict[str, npt.NDArray[Any]], str)
@@ -52,7 +54,8 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
     step and is ground truth, not for policies or reward models.
 
     ## Starting state
-    `reset(seed=s)` fixes everything; `options["task_id"]` picks the task, `options["pool"]` the worker ids present,
+    `reset(seed=s)` fixes everything; `options["task_id"]` picks the task, `options["pool"]` the workers present
+    (ids, or `WorkerSpec`s of the same id with other prices),
     `options["sample"]=k` changes only this attempt's noise.
 
     Args:
@@ -110,6 +113,21 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         return self.setup.cost_limits
 
     @property
+    def budget(self) -> Budget:
+        """What one episode may consume."""
+        return self.setup.budget
+
+    @property
+    def worker_specs(self) -> tuple[WorkerSpec, ...]:
+        """Every worker there is, in slot order; an episode has `pool_size` of them."""
+        return self.setup.crew.specs
+
+    @property
+    def pool_size(self) -> int:
+        """How many workers are drawn for an episode."""
+        return self.setup.pool_size
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """Names of the entries of the vector observation."""
         return self.setup.rules.features.names
@@ -136,7 +154,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         """Legal actions, bool [n_actions] (the name that sb3-contrib looks for)."""
         return self.setup.rules.mask(self.episode.state).astype(bool)
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The whole episode as text (`render_mode="ansi"`)."""
         return transcript(self.episode.state, self.setup.budget) if self.render_mode == "ansi" else None
 

@@ -37,6 +37,7 @@ class State:
         episode_seed: fixes task, pool and world; seed: this attempt's chance, from (episode_seed, sample).
         steps: by index, also those that have not started.
         calls: by index, those that have started.
+        spent: priced usage of the whole episode so far.
         told: indices whose records a transition has reported.
         invalid: number of invalid actions so far.
         notice: why the last action was invalid, or "".
@@ -53,19 +54,13 @@ class State:
     seed: int
     steps: tuple[Step, ...] = ()
     calls: Mapping[int, Call] = field(default_factory=dict)
+    spent: Usage = Usage()
     told: frozenset[int] = frozenset()
     invalid: int = 0
     notice: str = ""
     fresh: tuple[int, ...] = ()
     finish: bool = False
     end: str = ""
-
-    def spent(self) -> Usage:
-        """Priced usage of the whole episode so far."""
-        used = Usage()
-        for call in self.calls.values():
-            used = used.plus(call.used)
-        return used
 
     def steps_used(self) -> int:
         """Steps decided plus invalid actions: what counts against `Budget.steps`."""
@@ -125,7 +120,7 @@ class Episode:
 
     def left(self) -> Allowance:
         """What the budget still allows."""
-        return self._total.minus(self.state.spent())
+        return self._total.minus(self.state.spent)
 
     def act(self, action: Any) -> None:
         """Take one decision and start what can start."""
@@ -215,4 +210,7 @@ class Episode:
         calls = {**self.state.calls, index: call}
         if len(calls) > 1 and index != max(calls):
             calls = dict(sorted(calls.items()))  # step order, never arrival order
-        self.state = replace(self.state, calls=calls)
+        spent = Usage()
+        for other in calls.values():
+            spent = spent.plus(other.used)
+        self.state = replace(self.state, calls=calls, spent=spent)

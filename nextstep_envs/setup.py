@@ -51,10 +51,11 @@ class Setup:
         """An episode that waits for its first reset."""
         return Episode(self.world, self.rules, self.crew.actors, self.budget)
 
-    def _pool(self, seed: int, names: Sequence[str] | None) -> tuple[WorkerSpec, ...]:
+    def _pool(self, seed: int, given: Sequence[str | WorkerSpec] | None) -> tuple[WorkerSpec, ...]:
         specs = self.crew.specs
-        if names is not None:
-            return tuple(spec for spec in specs if spec.worker_id in names)
+        if given is not None:
+            changed = {entry.worker_id: entry for entry in given if isinstance(entry, WorkerSpec)}
+            return tuple(changed.get(s.worker_id, s) for s in specs if s.worker_id in changed or s.worker_id in given)
         if self.pool_size == len(specs):
             return specs
         chosen = set(stream(seed, "pool").sample(range(len(specs)), self.pool_size))
@@ -111,8 +112,8 @@ def check_options(setup: Setup, options: Mapping[str, Any] | None) -> Mapping[st
         known = [spec.worker_id for spec in setup.crew.specs]
         if isinstance(pool, str) or not pool:
             raise ConfigError(f"options['pool']={pool!r} must be a non-empty sequence of worker ids")
-        for name in pool:
-            check_choice("options['pool'] entry", name, known)
+        for entry in pool:
+            check_choice("options['pool'] entry", getattr(entry, "worker_id", entry), known)
     return options
 
 

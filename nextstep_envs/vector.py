@@ -17,7 +17,7 @@ from nextstep_envs.errors import ConfigError
 from nextstep_envs.infos import add_ends, columns, objects
 from nextstep_envs.protocols.messages import transcript
 from nextstep_envs.setup import BudgetArg, check_options, make_setup
-from nextstep_envs.types import Transition, Usage
+from nextstep_envs.types import Budget, Transition, Usage
 from nextstep_envs.workers.crew import WorkersArg
 
 Flags = npt.NDArray[np.bool_]
@@ -76,6 +76,11 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
     def cost_names(self) -> tuple[str, ...]:
         """Names of the entries of `info["costs"]`."""
         return self.setup.cost_names
+
+    @property
+    def budget(self) -> Budget:
+        """What one episode may consume."""
+        return self.setup.budget
 
     @property
     def feature_names(self) -> tuple[str, ...]:

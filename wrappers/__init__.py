@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wrappers.cost import CostPenalty, CostPenaltyVector
+from wrappers.pool import WorkerPoolShift
 from wrappers.record import RecordCost, RecordTrace
 
-__all__ = ["CostPenalty", "CostPenaltyVector", "RecordCost", "RecordTrace"]
+__all__ = ["CostPenalty", "CostPenaltyVector", "RecordCost", "RecordTrace", "WorkerPoolShift"]

@@ -82,6 +82,7 @@ class LLMPolicy:
             num_key_value_heads=settings.heads,
             max_position_embeddings=settings.max_positions,
             tie_word_embeddings=True,
+            initializer_range=settings.hidden_size**-0.5 / 2,  # the usual 0.02 is for widths of thousands
             pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 PAD, MESSAGE, ANSWER, END = "<|pad|>", "<|message|>", "<|answer|>", "<|end|>"
@@ -12,12 +12,17 @@ TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content + '<|end|>' }}"
     "{% else %}{{ '<|message|>' + m.content + '<|answer|>' }}{% endif %}{% endfor %}"
 )
+# Where merges may not cross: a JSON key with its punctuation, an identifier, a number and a run of other signs are each
+# one piece, so that an action is few tokens and a worker's name is one.
+PIECES = r"""\s?[\[{,}\]]*\s?[\[{]*"[A-Za-z_]+":|\s?[A-Za-z_]+|\s?[0-9]+|\s?[^\sA-Za-z_0-9]+|\s+"""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Learn merges from `texts`; any other text still encodes, byte by byte."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,

@@ -89,7 +89,7 @@ class Features:
     def __call__(self, state: State) -> Vector:
         """float32 [size]; a fresh array."""
         vector = self._head(state.task.prompt, state.pool).copy()
-        budget, spent = self.budget, state.spent()
+        budget, spent = self.budget, state.spent
         at = self._left_at
         vector[at : at + 6] = (
             max(budget.steps - state.steps_used(), 0) / budget.steps,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nextstep_envs.episode import State
 from nextstep_envs.ledger import total_allowance
-from nextstep_envs.types import UNLIMITED, Budget, StepRecord
+from nextstep_envs.types import NANO, UNLIMITED, Allowance, Budget, StepRecord
 from nextstep_envs.workers.base import WorkerSpec
 
 OUTPUT_CHARS = 600  # of each step's output in a message
@@ -16,7 +16,7 @@ def opening(state: State, budget: Budget) -> str:
     return (
         f"Task: {state.task.prompt}\n"
         f"Workers:\n{workers}\n"
-        f"Budget: {_left(state, budget)}\n"
+        f"Budget: {_amounts(budget.steps, total_allowance(budget))}\n"
         'Answer in JSON: one step {"subtask": "...", "worker_id": "...", "access_list": ["0"]}, '
         'a whole plan {"workflow": [step, ...]}, or {"finish": true}. '
         '"{task}" in a subtask stands for the task. '
@@ -68,7 +68,9 @@ def _result(record: StepRecord) -> str:
 
 
 def _left(state: State, budget: Budget) -> str:
-    left = total_allowance(budget).minus(state.spent())
-    usd = "" if left.usd_nano >= UNLIMITED else f", ${left.usd_nano / 1e9:.4f}"
-    steps = max(budget.steps - state.steps_used(), 0)
-    return f"{steps} steps, {left.calls} calls, {left.tokens} tokens, {left.env_steps} actions{usd}"
+    return _amounts(max(budget.steps - state.steps_used(), 0), total_allowance(budget).minus(state.spent))
+
+
+def _amounts(steps: int, amounts: Allowance) -> str:
+    usd = "" if amounts.usd_nano >= UNLIMITED else f", ${amounts.usd_nano / NANO:.4f}"
+    return f"{steps} steps, {amounts.calls} calls, {amounts.tokens} tokens, {amounts.env_steps} actions{usd}"

@@ -98,7 +98,7 @@ class WorkflowProtocol:
         """
         if state.end:
             return _finish_only(self.n_actions)
-        left = self._total.minus(state.spent())
+        left = self._total.minus(state.spent)
         fits = tuple(left.tokens >= need and left.calls >= 1 and left.usd_nano > 0 for need in self._needs(state))
         present = tuple(spec.worker_id for spec in state.pool)
         return self._mask(present, fits, min(len(state.steps), 2), state.steps_used() < self.budget.steps)
@@ -141,7 +141,7 @@ def _step(entry: Any, index: int, present: set[str], prompt: str) -> Step | str:
     subtask, worker_id = entry.get("subtask"), entry.get("worker_id")
     if not isinstance(subtask, str) or not subtask.strip():
         return '"subtask" must be a non-empty text'
-    if worker_id not in present:
+    if not isinstance(worker_id, str) or worker_id not in present:
         return f'"worker_id" must be one of {", ".join(sorted(present))}'
     reads = _reads(entry.get("access_list", []), index)
     if isinstance(reads, str):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
-from nextstep_envs.drivers import Perform
 from nextstep_envs.errors import ConfigError
-from nextstep_envs.requests import Actor
+from nextstep_envs.requests import Actor, Request, Result
 from nextstep_envs.types import Budget
 from nextstep_envs.workers.base import WorkerSpec
 from registry import components
@@ -22,7 +21,9 @@ WorkersArg = str | Mapping[str, Any]
 class Provider(Protocol):
     """What answers requests."""
 
-    perform: Perform
+    def perform(self, requests: Sequence[Request]) -> Sequence[Result]:
+        """One result for each request, in order; an outage is a result with an error."""
+        ...
 
     def close(self) -> None:
         """Release clients."""

@@ -60,7 +60,8 @@ def item(page: str) -> Item:
     values = _VALUE.findall(before)
     chosen = {value.lower() for clicked, value in values if clicked} | {v.lower() for v in _CHOSEN.findall(before)}
     title = before.rpartition("\n")[2].lower()
-    return Item(title, _price(after.partition("\n")[0]), frozenset(value.lower() for _, value in values), frozenset(chosen))
+    price = _price(after.partition("\n")[0])
+    return Item(title, price, frozenset(value.lower() for _, value in values), frozenset(chosen))
 
 
 @lru_cache(maxsize=4096)

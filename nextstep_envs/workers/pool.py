@@ -6,7 +6,10 @@ import random
 
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.requests import Actor
+from nextstep_envs.types import Budget
 from nextstep_envs.workers.base import WorkerSpec
+from nextstep_envs.workers.crew import Crew
+from nextstep_envs.workers.scripted import ScriptedWorker
 
 DOMAINS = ("beauty", "electronics", "garden", "fashion", "grocery")
 
@@ -39,6 +42,9 @@ def draw_pool(specs: tuple[WorkerSpec, ...], size: int, rng: random.Random) -> t
 
 def scripted_workers(specs: tuple[WorkerSpec, ...]) -> dict[str, Actor]:
     """A scripted worker for each spec, by worker id."""
-    from nextstep_envs.workers.scripted import ScriptedWorker
-
     return {spec.worker_id: ScriptedWorker(spec) for spec in specs}
+
+
+def scripted_crew(specs: tuple[WorkerSpec, ...], budget: Budget) -> Crew:
+    """Scripted workers (kind "scripted"). They keep the budget by being refused, so they need not know it."""
+    return Crew(specs, scripted_workers(specs))

@@ -49,7 +49,7 @@ _PRODUCT = _alternatives([kind.lay for domain in DOMAINS for kind in domain.kind
 _FEATURE = _alternatives([lay for domain in DOMAINS for lay, _ in domain.attributes])
 _PRICE = re.compile(r",?(?: and)? ?price lower than (\d+(?:\.\d+)?) dollars")
 _OPTIONS = re.compile(r" with ((?:(?! with )[^:,\n])+: .*)$")
-_OPENING = re.compile(r"\b(?:find me|show me|i need|i want|i am looking for|i'm looking for|looking for)\b", re.IGNORECASE)
+_OPENING = re.compile(r"\b(?:find me|show me|i need|i want|(?:i am |i'm )?looking for)\b", re.IGNORECASE)
 _PIECES = re.compile(r",| and | with | for ")
 _NOUN_END = re.compile(r" with | for ")
 _WORD = re.compile(r"[a-z]+")
@@ -58,7 +58,7 @@ _TERM = re.compile(r"(.*?)(?: \(([^()]*)\))?$")
 # Everyday words of the five categories, for requests about products that the vocabulary does not have.
 _MORE_WORDS = {
     "beauty": "skin hair makeup shampoo lotion lipstick oil brush dental teeth nail body eyelash beard soap lips",
-    "electronics": "camera bluetooth speaker cable tv headphones phone laptop computer tablet case battery usb hdmi audio",
+    "electronics": "camera bluetooth speaker cable tv headphones phone laptop computer tablet case battery usb hdmi",
     "garden": "table bed sofa furniture room lamp curtain rug pillow storage kitchen wall light mattress decor wood",
     "fashion": "shirt shirts shoes dress pants sleeve jeans women men sandals boots jacket shorts sweater underwear",
     "grocery": "snack chocolate food sauce organic sugar cookies candy drink oz flavor gluten cheese seeds fruit",

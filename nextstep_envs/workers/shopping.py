@@ -53,7 +53,8 @@ class Trip(NamedTuple):
         tries: searches that found nothing.
         queue: candidates still to open; seen: those examined.
         asin, page, text: the open product, its item page and what was read of it. asin "" is the one that was open
-            at the start.
+            at the start, whose number no page has shown.
+        clicked: option values set on the way to buying.
         read: tokens read so far.
     """
 
@@ -68,6 +69,7 @@ class Trip(NamedTuple):
     asin: str = ""
     page: pages.Item | None = None
     text: str = ""
+    clicked: tuple[str, ...] = ()
     read: int = 0
 
 
@@ -117,7 +119,9 @@ def _search(trip: Trip) -> Move:
 
 
 def _at_results(trip: Trip, page: str, rng: random.Random) -> Move:
-    if not trip.queue:
+    if trip.chosen and not trip.queue:
+        trip = _recover(trip, pages.rows(page))
+    elif not trip.queue:
         found = _rank(trip, pages.rows(page))
         known = {seen.asin for seen in trip.seen}
         found = [asin for asin in found if asin not in known]
@@ -130,11 +134,20 @@ def _at_results(trip: Trip, page: str, rng: random.Random) -> Move:
             trip._replace(asin=asin, queue=tuple(others), page=None, text="", phase="item"),
             f"click[{asin}]",
         )
-    if trip.seen:
+    if trip.seen and not trip.chosen:
         return _decide(trip, rng)
-    if not trip.tries:
+    if not trip.tries and not trip.chosen:
         return _search(trip._replace(tries=1))
     return Move(trip, "", "Nothing was found.")
+
+
+def _recover(trip: Trip, listed: tuple[pages.Row, ...]) -> Trip:
+    """Give the product that was open at the start its number; where it is not listed, take the next best."""
+    number = {row.title: row.asin for row in listed}
+    seen = tuple(s._replace(asin=number[s.title]) if not s.asin and s.title in number else s for s in trip.seen)
+    known = [s for s in seen if s.asin]
+    queue = (max(known, key=lambda s: s.score).asin,) if known else ()
+    return trip._replace(seen=seen, queue=queue)
 
 
 def _rank(trip: Trip, listed: tuple[pages.Row, ...]) -> list[str]:
@@ -192,8 +205,9 @@ def _decide(trip: Trip, rng: random.Random) -> Move:
     trip = trip._replace(chosen=True)
     if best.asin == trip.asin:
         return _finish(trip, rng) if trip.phase == "item" else Move(trip._replace(phase="item"), PREV)
-    if not best.asin:  # it was open at the start, so its number was never shown: find it by its title
-        return Move(trip._replace(phase="results", queue=(), chosen=False), f"search[{best.title}]")
+    if not best.asin:  # its number was never shown: find it by its title
+        title = best.title.replace("[", " ").replace("]", " ")
+        return Move(trip._replace(phase="results", queue=()), f"search[{title}]")
     return _search(trip._replace(queue=(best.asin,)))
 
 
@@ -204,7 +218,7 @@ def _finish(trip: Trip, rng: random.Random) -> Move:
     page = trip.page
     assert page is not None  # an item page always comes first
     wanted = [value for _, value in trip.wanted.options if value in page.values][: trip.style.options]
-    unset = [value for value in wanted if value not in page.chosen]
+    unset = [value for value in wanted if value not in page.chosen and value not in trip.clicked]
     if unset and rng.random() >= trip.style.slip:
-        return Move(trip._replace(phase="item"), f"click[{unset[0]}]")
+        return Move(trip._replace(phase="item", clicked=(*trip.clicked, unset[0])), f"click[{unset[0]}]")
     return Move(trip._replace(phase="done"), BUY)

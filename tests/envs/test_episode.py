@@ -37,7 +37,7 @@ class Sequence:
         steps = []
         for i, (text, worker, reads, parallel) in enumerate(action, start=first):
             after = () if i == 0 or parallel else (i - 1,)
-            share = total_allowance(self.budget).minus(state.spent()).split(max(len(action), 1)) if parallel else None
+            share = total_allowance(self.budget).minus(state.spent).split(max(len(action), 1)) if parallel else None
             steps.append(Step(i, text, worker, after, tuple(j for j in sorted(reads) if j in after), share))
         return Decision(tuple(steps), finish=not action)
 
@@ -98,7 +98,7 @@ budgets = st.builds(
 @settings(max_examples=150, deadline=None)
 def test_no_budget_is_ever_exceeded(budget: Budget, actions: list[Any]) -> None:
     transitions, state = play(one_by_one, budget, actions)
-    spent = state.spent()
+    spent = state.spent
     assert total_allowance(budget).lacks(spent) == ""
     total = Usage()
     for t in transitions:
@@ -178,7 +178,7 @@ def test_running_out_terminates_and_is_scored() -> None:
 
 def test_invalid_actions_use_up_steps_and_run_nothing() -> None:
     transitions, state = play(one_by_one, Budget(steps=2), ["junk", "junk", "junk"])
-    assert len(transitions) == 2 and state.spent() == Usage()
+    assert len(transitions) == 2 and state.spent == Usage()
     assert transitions[1].budget_exhausted == "steps"
 
 

@@ -109,6 +109,7 @@ def _product(index: int, rng: random.Random, texts: _Texts) -> tuple[Raw, Raw, l
         tags = []
         scale = 1.0
     listed = attributes if accessory or rng.random() < LISTED_SHARE else [attributes[0], *attributes[2:]]
+    leaf = kind.lay if accessory else noun
     bullets = [lead, *(_feature(pair, rng) for pair in listed)]
     phrases = [texts.same(lay) for lay, _ in attributes]
     rng.shuffle(phrases)
@@ -120,7 +121,7 @@ def _product(index: int, rng: random.Random, texts: _Texts) -> tuple[Raw, Raw, l
         "small_description": [texts.same(bullet) for bullet in bullets],
         "pricing": _pricing(kind, scale, rng),
         "images": [],
-        "product_category": texts.same(f"{domain.department} › {shelf} › {kind.lay.title() if accessory else noun.title()}"),
+        "product_category": texts.same(f"{domain.department} › {shelf} › {leaf.title()}"),
         "category": domain.name,
         "query": texts.same(query),
         "customization_options": _options(domain, rng, texts),
