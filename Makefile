@@ -46,6 +46,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict
 

@@ -34,7 +34,9 @@ def main() -> None:
         ended.append(info["episode"])
     for name, key in (("outcome", "r"), ("cost", "c"), ("decisions", "l")):
         values = np.array([one[key] for one in ended])
-        print(f"{name}: {values.mean():.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f} over {len(values)} episodes")
+        print(
+            f"{name}: {values.mean():.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f} over {len(values)} episodes"
+        )
     env.close()
 
 

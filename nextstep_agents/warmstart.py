@@ -32,7 +32,7 @@ class WarmStart:
     messages: int = 512
     messages_per_step: int = 8
     answers_per_message: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
 
     def __post_init__(self) -> None:
         for name in ("messages", "messages_per_step", "answers_per_message", "learning_rate"):

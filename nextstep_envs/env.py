@@ -59,7 +59,8 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
     `options["sample"]=k` changes only this attempt's noise.
 
     Args:
-        world: name of the world. protocol: name of the protocol.
+        world: name of the world.
+        protocol: name of the protocol.
         interface: "vector" or "text".
         workers: "scripted", "fake", a mapping or a YAML path (see `workers.crew.build_crew`).
         split: "train", "dev", "test" or "all".
@@ -200,7 +201,8 @@ def make_spaces(setup: Setup) -> tuple[gym.Space[Any], gym.Space[Any]]:
     if setup.text:
         return Prompt(), Prompt()
     n, size = setup.rules.n_actions, setup.rules.features.size
-    observation = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+    # Shares and unit vectors lie in [-1, 1]; log prices and lengths stay far below 32.
+    observation = spaces.Box(-1.0, 32.0, (size,), np.float32)
     return spaces.Dict(observation=observation, action_mask=spaces.Box(0, 1, (n,), np.int8)), spaces.Discrete(n)
 
 

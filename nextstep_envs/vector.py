@@ -27,13 +27,13 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
     """Many orchestration environments in lock step.
 
     Equal, seed for seed, to `SyncVectorEnv` over `OrchestrationEnv` (sub-environment i is seeded with seed + i), but a
-    step gathers the requests of all episodes into one call, and infos are built by column.
+    step gathers the requests of all episodes into one call, and infos are built by column. The arguments not listed
+    here are those of `OrchestrationEnv`.
 
     Args:
         num_envs: how many.
         autoreset_mode: SAME_STEP by default: a dead step would be a wasted decision.
         max_episode_steps: truncate after so many decisions; None (default) never truncates.
-        The others are those of `OrchestrationEnv`.
     """
 
     def __init__(
@@ -135,7 +135,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
             truncated |= (self._lengths >= self.max_episode_steps) & ~terminated
         usages, records = [r.usage for r in results], [r.records for r in results]
         self._over = terminated | truncated
-        ended = np.flatnonzero(self._over).tolist()
+        over = self._over.copy()  # a sub-environment that is reset below is no longer over
+        ended = np.flatnonzero(over).tolist()
         masks = self._masks(range(self.num_envs))
         everyone = range(self.num_envs)
         if not ended or self.autoreset_mode is not AutoresetMode.SAME_STEP:
@@ -151,8 +152,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         masks[ended] = self._masks(ended)
         infos = self._infos(everyone, usages, records, masks)
         infos["final_obs"], infos["final_info"] = final_obs, final
-        infos["_final_obs"], infos["_final_info"] = self._over.copy(), self._over.copy()
-        self._over = np.zeros(self.num_envs, bool)
+        infos["_final_obs"], infos["_final_info"] = over, over.copy()
         return self._observe(masks), rewards, terminated, truncated, infos
 
     def action_masks(self) -> Flags:

@@ -65,10 +65,9 @@ class ScriptedWorker:
             return _say("I was given no requirements, so I did nothing.", read)
         skill = self.skill(job)
         if mode == "plan":
-            return _say(write_list(translate(wanted, self._knows(know_share(self.spec.worker_id, skill)))), read)
+            return _say(write_list(self._list(wanted, skill)), read)
         if not wanted.listed:
-            share = know_share(self.spec.worker_id, skill)
-            wanted = translate(wanted, self._knows(share))
+            wanted = translate(wanted, self._knows(skill))
         style = shopping_style(self.spec.worker_id, skill, wanted.listed)
         trip = Trip(wanted, style, buys=mode != "open", read=read)
         view = job.view if mode == "check" else ""
@@ -82,8 +81,14 @@ class ScriptedWorker:
             return levels[domain]
         return sum(levels.values()) / len(levels) if levels else UNKNOWN_DOMAIN_SKILL
 
-    def _knows(self, share: float) -> _Knows:
-        return _Knows(self.spec.worker_id, share)
+    def _list(self, wanted: Requirements, skill: float) -> Requirements:
+        """What goes on a requirement list: a worker leaves out the features it does not understand."""
+        knows = self._knows(skill)
+        understood = tuple(term for term in wanted.features if term.trade or knows(term.lay))
+        return translate(wanted._replace(features=understood), knows)
+
+    def _knows(self, skill: float) -> _Knows:
+        return _Knows(self.spec.worker_id, know_share(self.spec.worker_id, skill))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from nextstep_envs.workers import pages
 from nextstep_envs.workers.requirements import Requirements
 
 PREV, BUY = "click[< prev]", "click[buy now]"
+CERTAIN, GUESS = 3.0, 1.0  # what it counts that a title has the product's trade name, or only the shopper's word for it
+RANK = 0.12  # what a rank further down counts against a candidate
 FEATURES, DESCRIPTION = "click[features]", "click[description]"
 
 
@@ -151,15 +153,18 @@ def _recover(trip: Trip, listed: tuple[pages.Row, ...]) -> Trip:
 
 
 def _rank(trip: Trip, listed: tuple[pages.Row, ...]) -> list[str]:
-    """Candidates by how much of the requirements their titles show, then by rank."""
+    """Candidates by how much of the requirements their titles show, and by rank."""
     wanted, style = trip.wanted, trip.style
 
-    def score(row: pages.Row) -> float:
+    kind = CERTAIN if wanted.product.trade else GUESS
+
+    def score(entry: tuple[int, pages.Row]) -> float:
+        rank, row = entry
         shown = sum(term.found_in(row.title) for term in wanted.features)
         dear = style.minds_price and wanted.price is not None and row.price > wanted.price
-        return 3.0 * _likeness(wanted, row.title) + 0.5 * shown - 2.0 * dear
+        return kind * _likeness(wanted, row.title) + 0.5 * shown - 2.0 * dear - RANK * rank
 
-    return [row.asin for row in sorted(listed, key=score, reverse=True)]
+    return [row.asin for _, row in sorted(enumerate(listed), key=score, reverse=True)]
 
 
 def _likeness(wanted: Requirements, title: str) -> float:
@@ -189,7 +194,8 @@ def _judge(trip: Trip, rng: random.Random) -> Move:
     if style.minds_price and wanted.price is not None and page.price > wanted.price:
         missing.append(f"price below {wanted.price:.2f}")
     likeness = _likeness(wanted, page.title)
-    seen = Seen(trip.asin, page.title, page.price, 3.0 * likeness - len(missing), tuple(missing))
+    kind = CERTAIN if wanted.product.trade else GUESS
+    seen = Seen(trip.asin, page.title, page.price, kind * likeness - len(missing), tuple(missing))
     trip = trip._replace(seen=(*trip.seen, seen))
     perfect = likeness == 1.0 and not missing
     enough = len(trip.seen) >= style.breadth or trip.read > style.patience

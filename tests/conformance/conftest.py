@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conformance import CASES, Case  # noqa: E402
+from tests.conformance.cases import CASES, Case
 
 
 @pytest.fixture(params=CASES, ids=str)

@@ -14,12 +14,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from conformance import CASES, Case, assert_same, play
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
 import nextstep_envs
 from nextstep_envs.errors import ActionError, ConfigError
+from tests.conformance.cases import CASES, Case, assert_same, play
 from wrappers import CostPenalty, RecordCost, RecordTrace
 
 ROOT = Path(nextstep_envs.__file__).parents[1]
@@ -39,17 +39,17 @@ def test_equal_seeds_and_actions_give_equal_everything(case: Case) -> None:
 def test_equal_seeds_agree_across_processes(case: Case) -> None:
     """Python's hashes of texts differ from process to process; results must not."""
     code = (
-        "import hashlib, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from conformance import CASES, play\n"
+        "import hashlib, sys\n"
+        "from tests.conformance.cases import CASES, play\n"
         "from wrappers.jsonl import plain\n"
-        "case = CASES[int(sys.argv[2])]\n"
+        "case = CASES[int(sys.argv[1])]\n"
         "seen = play(case, case.make())\n"
         "print(hashlib.sha256(repr(plain(seen)).encode()).hexdigest())\n"
     )
     digests = set()
     for hash_seed in ("1", "2"):
-        command = [sys.executable, "-c", code, str(Path(__file__).parent), str(CASES.index(case))]
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code, str(CASES.index(case))]
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path))}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         digests.add(done.stdout)

@@ -19,13 +19,13 @@ from nextstep_envs.worlds.webshop.vocabulary import ADJECTIVES, DOMAINS, MODELS,
 Raw = dict[str, Any]
 
 ATTRIBUTES = 5  # of a product
-PLAIN_SHARE = 0.7  # of feature lines that use the shopper's words
+PLAIN_SHARE = 0.8  # of feature lines that use the shopper's words
 LISTED_SHARE = 0.5  # of products whose feature list is complete; else one attribute stands in the description only
 LAY_SHARE = 0.5  # of descriptions that name the product in the shopper's words
 RANGE_SHARE = 0.09  # of products with a price range, as in the published 1,000
 INSTRUCTED_SHARE = 0.9  # of the first products (accessories aside) that have an instruction ...
 INSTRUCTED_FIRST = 2000  # ... later ones have none: in the published 1.18 million, few have one
-ACCESSORY_EVERY = 7
+ACCESSORY_EVERY = 6
 
 _BASE36 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _KINDS: tuple[tuple[Domain, Kind], ...] = tuple(
@@ -37,6 +37,10 @@ _LEADS = (
     "A favourite of our customers year after year.",
     "Comes with a friendly service team and simple returns.",
     "Designed by people who use it every single week.",
+)
+_FITS = (
+    "Fits every {}, old or new.",
+    "One model for all makes, with a spare part and a cloth.",
 )
 _PLAIN_TAILS = ("just as you asked for", "and we mean it", "that is a promise", "tested again and again")
 _TRADE_TAILS = ("per manufacturer data", "rated by the maker", "see data sheet", "as certified")
@@ -94,23 +98,20 @@ def _product(index: int, rng: random.Random, texts: _Texts) -> tuple[Raw, Raw, l
     if accessory:
         title, nouns = f"{brand} {model} {kind.lay.title()} {kind.accessory.title()}", [brand, model, kind.accessory]
         noun, query, shelf = f"{kind.lay} {kind.accessory}", f"{kind.lay} accessories", "Accessories"
-        lead = f"Goes well with: {attributes[0][0]}, {attributes[1][0]}."
-        told = f"{noun.capitalize()} for any {kind.lay}. Goes with: {', '.join(lay for lay, _ in attributes[2:])}."
-        tags = [f"{kind.lay} {kind.accessory}"]
+        told = f"{brand} {kind.accessory}, sold on its own. {rng.choice(_FITS).format(kind.lay)}"
         scale = 0.4
     else:
         shown = attributes[0][1]
         title, nouns = f"{brand} {model} {kind.trade.title()}, {shown.title()}", [brand, model, kind.trade]
         nouns += [word for word in shown.split() if word not in ADJECTIVES]
         noun, query, shelf = kind.trade, kind.trade.removesuffix("s") + "s", kind.shelf
-        lead = rng.choice(_LEADS)
-        lay = f" Your next {kind.lay}." if rng.random() < LAY_SHARE else ""
-        told = f"{brand} {noun}: {attributes[1][1]}, {attributes[2][1]}.{lay}"
-        tags = []
+        told = f"{brand} {noun}: {attributes[1][1]}, {attributes[2][1]}. Your next {kind.lay}."
         scale = 1.0
-    listed = attributes if accessory or rng.random() < LISTED_SHARE else [attributes[0], *attributes[2:]]
+    if accessory:
+        attributes = attributes[:1]
+    listed = attributes if rng.random() < LISTED_SHARE else [attributes[0], *attributes[2:]]
     leaf = kind.lay if accessory else noun
-    bullets = [lead, *(_feature(pair, rng) for pair in listed)]
+    bullets = [rng.choice(_LEADS), *(_feature(pair, rng) for pair in listed)]
     phrases = [texts.same(lay) for lay, _ in attributes]
     rng.shuffle(phrases)
     asin = _asin(index)
@@ -126,9 +127,9 @@ def _product(index: int, rng: random.Random, texts: _Texts) -> tuple[Raw, Raw, l
         "query": texts.same(query),
         "customization_options": _options(domain, rng, texts),
     }
-    entry: Raw = {"attributes": sorted([*phrases, *tags])}
+    entry: Raw = {"attributes": sorted(phrases)}
     if not accessory and index < INSTRUCTED_FIRST and rng.random() < INSTRUCTED_SHARE:
-        wanted = phrases[: rng.choice((2, 3, 3, 4))]
+        wanted = phrases[: rng.choice((3, 3, 4))]
         entry["instruction"] = _instruction(kind.lay, wanted, rng)
         entry["instruction_attributes"] = wanted
     return item, entry, [texts.same(word) for word in " ".join(nouns).lower().split() if not word.isdecimal()]
@@ -153,11 +154,11 @@ def _pricing(kind: Kind, scale: float, rng: random.Random) -> str:
 
 def _options(domain: Domain, rng: random.Random, texts: _Texts) -> dict[str, list[dict[str, str]]]:
     """One or two options with two or three of their values, in the vocabulary's order."""
-    chosen = rng.sample(range(len(domain.options)), rng.choice((1, 2, 2)))
+    chosen = rng.sample(range(len(domain.options)), rng.choice((1, 2)))
     grid = {}
     for i in sorted(chosen):
         name, values = domain.options[i]
-        keep = set(rng.sample(range(len(values)), rng.choice((2, 2, 3))))
+        keep = set(rng.sample(range(len(values)), rng.choice((2, 3, 3))))
         grid[name] = texts.values(tuple(value for j, value in enumerate(values) if j in keep))
     return grid
 
