@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from wrappers.cost import CostPenalty, CostPenaltyVector
 from wrappers.pool import WorkerPoolShift
-from wrappers.record import RecordCost, RecordTrace
+from wrappers.record import RecordCost, RecordCostVector, RecordTrace
 
-__all__ = ["CostPenalty", "CostPenaltyVector", "RecordCost", "RecordTrace", "WorkerPoolShift"]
+__all__ = ["CostPenalty", "CostPenaltyVector", "RecordCost", "RecordCostVector", "RecordTrace", "WorkerPoolShift"]

@@ -11,10 +11,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv, VectorWrapper
 
 from nextstep_envs.errors import ConfigError, check_choice
-from wrappers.columns import step_column
+from wrappers.columns import Progress, step_column
 
 Form = Literal["linear", "log", "inverse"]
 FORMS = ("linear", "log", "inverse")
@@ -167,16 +167,13 @@ class CostPenaltyVector(RecordConstructorArgs, VectorWrapper):
         self.scorer = _scorer(env, weight, form, scale, growth_rate, max_steps)
         shape = (self.num_envs, len(self.scorer.weight)) if isinstance(self.scorer.weight, tuple) else self.num_envs
         self._zeros = np.zeros(shape)
-        self._decisions = np.zeros(self.num_envs, dtype=np.int64)
-        self._waiting = np.zeros(self.num_envs, dtype=np.bool_)
+        self._progress = Progress(self.num_envs, env.metadata)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start episodes, in all sub-environments or those of `options["reset_mask"]`."""
-        chosen = (options or {}).get("reset_mask", slice(None))  # read first: the environment takes it out
-        self._decisions[chosen] = 0
-        self._waiting[chosen] = False
+        self._progress.reset(options)
         # Gymnasium declares one seed, and its vector environments take a list as well.
         return self.env.reset(seed=cast("int | None", seed), options=options)
 
@@ -185,13 +182,7 @@ class CostPenaltyVector(RecordConstructorArgs, VectorWrapper):
         observations, rewards, terminations, truncations, infos = self.env.step(actions)
         weighted = step_column(infos, self.scorer.key, self._zeros) * np.asarray(self.scorer.weight)
         weighted = weighted.reshape(self.num_envs, -1).sum(axis=1)
-        factors = np.array([self.scorer.factor(int(decision)) for decision in self._decisions])
-        penalties = np.where(self._waiting, 0.0, weighted * factors)  # a step that only resets costs nothing
-        self._decisions = np.where(self._waiting, 0, self._decisions + 1)
-        ended = terminations | truncations
-        mode = self.env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        if mode == AutoresetMode.SAME_STEP:
-            self._decisions[ended] = 0
-        else:
-            self._waiting = ended & (mode == AutoresetMode.NEXT_STEP)
+        factors = np.array([self.scorer.factor(int(decision)) for decision in self._progress.decisions])
+        penalties = np.where(self._progress.live, weighted * factors, 0.0)
+        self._progress.step(terminations | truncations)
         return observations, np.asarray(rewards, dtype=np.float64) - penalties, terminations, truncations, infos

@@ -82,6 +82,4 @@ class WorkerPoolShift(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _priced(spec: WorkerSpec, factor: float) -> WorkerSpec:
-    return replace(
-        spec, usd_per_mtok_in=spec.usd_per_mtok_in * factor, usd_per_mtok_out=spec.usd_per_mtok_out * factor
-    )
+    return replace(spec, usd_per_mtok_in=spec.usd_per_mtok_in * factor, usd_per_mtok_out=spec.usd_per_mtok_out * factor)

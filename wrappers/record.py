@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import VectorEnv, VectorWrapper
 
+from wrappers.columns import Progress, step_column
 from wrappers.jsonl import append_line, plain
 
 
@@ -57,6 +59,61 @@ class RecordCost(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
     def _clear(self) -> None:
         self._return, self._length, self._cost, self._costs = 0.0, 0, 0.0, np.zeros(())
         self._terms: dict[str, float] = {}
+
+
+class RecordCostVector(RecordConstructorArgs, VectorWrapper):
+    """`RecordCost` for a vector environment: `infos["episode"]` has the same entries, each `[num_envs, ...]`.
+
+    As with Gymnasium's vector `RecordEpisodeStatistics`, `infos["_episode"]` marks the sub-environments whose episode
+    ended in this step, and the entry stands at the top level whatever the autoreset mode. Apply that wrapper first.
+
+    Args:
+        env: a vector environment whose infos have `cost`, `costs` and `cost_terms`.
+        stats_key: the entry of `infos` to write.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], stats_key: str = "episode") -> None:
+        RecordConstructorArgs.__init__(self, stats_key=stats_key)
+        VectorWrapper.__init__(self, env)
+        self._key = stats_key
+        self._progress = Progress(self.num_envs, env.metadata)
+        self._sums: dict[str, npt.NDArray[np.float64]] = {}
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes with empty sums."""
+        self._progress.reset(options)
+        observations, infos = self.env.reset(seed=cast("int | None", seed), options=options)
+        if not self._sums:  # which costs there are is known from the first infos
+            terms = [f"cost_terms/{name}" for name in infos["cost_terms"] if not name.startswith("_")]
+            self._sums = {name: np.zeros(self.num_envs) for name in ("r", "cost", *terms)}
+            self._sums["costs"] = np.zeros_like(infos["costs"])
+        return observations, infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Take a step and add up."""
+        observations, rewards, terminations, truncations, infos = self.env.step(actions)
+        fresh, live, ended = self._progress.decisions == 0, self._progress.live, terminations | truncations
+        for name, total in self._sums.items():
+            total[fresh] = 0.0
+            total[live] += (rewards if name == "r" else step_column(infos, name, np.zeros_like(total)))[live]
+        if ended.any():
+            sums = {name: _rows(total, ended) for name, total in self._sums.items()}
+            lengths = np.where(ended, self._progress.decisions + 1, 0)
+            terms = {name.partition("/")[2]: total for name, total in sums.items() if "/" in name}
+            written = infos.get(self._key, {"r": sums["r"], "l": lengths})
+            infos[self._key] = {**written, "c": sums["cost"], "costs": sums["costs"], "cost_terms": terms}
+            infos[f"_{self._key}"] = ended.copy()
+        self._progress.step(ended)
+        return observations, rewards, terminations, truncations, infos
+
+
+def _rows(values: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """A copy with zeros in the rows that are not chosen."""
+    rows = np.zeros_like(values)
+    rows[chosen] = values[chosen]
+    return rows
 
 
 class RecordTrace(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):

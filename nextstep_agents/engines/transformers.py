@@ -70,15 +70,12 @@ class TransformersEngine:
     ) -> tuple[Tensor, Tensor]:
         """Sampled tokens and their log-probabilities, [slots, steps]; what follows a stop token is meaningless."""
         decoder, head = self.model.get_decoder(), self.model.get_output_embeddings()
-        slots, width = layout.rest.shape
-        hidden, rows = read(self.model, layout, capacity=width + max_new_tokens)
-        hidden = hidden[torch.arange(slots, device=hidden.device), layout.rest_lengths - 1]
-        columns = torch.arange(width + max_new_tokens, device=hidden.device)
-        seen = (columns < layout.rest_lengths[:, None]) | (columns >= width)
-        position = layout.start + layout.rest_lengths
+        packed, shared = read(self.model, layout, capacity=max_new_tokens)
+        last = layout.rest.gather(1, layout.rest_lengths[:, None] - 1)[:, 0]
+        hidden, position = packed[last], layout.start + layout.rest_lengths
 
         sampled, logprobs = [], []
-        open_ = torch.ones(slots, dtype=torch.bool, device=hidden.device)
+        open_ = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
         with shared_prefix(self.model):
             for step in range(max_new_tokens):
                 logp = F.log_softmax(head(hidden).float() / (temperature or 1.0), -1)
@@ -91,10 +88,9 @@ class TransformersEngine:
                 open_ &= token[:, 0] != self.stop
                 if step + 1 == max_new_tokens or not bool(open_.any()):
                     break
-                column = width + step
-                rows.begin(column, seen[:, None, : column + 1])
+                shared.grow()
                 output = decoder(
-                    input_ids=token, position_ids=(position + step)[:, None], use_cache=False, shared=rows
+                    input_ids=token, position_ids=(position + step)[:, None], use_cache=False, shared=shared
                 )
                 hidden = output.last_hidden_state[:, 0]
         return torch.stack(sampled, 1), torch.stack(logprobs, 1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from nextstep_agents.batch import Batch
-from nextstep_agents.policies.attention import PrefixPass, RowPass, shared_prefix
+from nextstep_agents.policies.attention import SharedPrefix, shared_prefix
 from nextstep_agents.policies.dialogue import Dialogue
 from nextstep_agents.policies.layout import Layout, lay_out
 from nextstep_agents.policies.tokenizer import PAD, train_tokenizer
@@ -139,8 +139,7 @@ class LLMPolicy:
         if self.settings.share_prefix:
             first = batch.action.int().argmax(1)
             layout = lay_out(batch.tokens, lengths, batch.group, first - 1)
-            slots = layout.slot[rows]
-            hidden = read(self.model, layout)[0][slots, columns - 1 - layout.start[slots]]
+            hidden = read(self.model, layout)[0].index_select(0, layout.offset[rows] + columns - 1)
         else:
             seen = torch.arange(batch.tokens.shape[1], device=self.device) < lengths[:, None]
             output = self.model.get_decoder()(input_ids=batch.tokens, attention_mask=seen.long(), use_cache=False)
@@ -168,17 +167,11 @@ class LLMPolicy:
         return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
 
-def read(model: PreTrainedModel, layout: Layout, capacity: int = 0) -> tuple[Tensor, RowPass]:
-    """Hidden states of `layout.rest`, [N*G, S, hidden], and the pass, which can go on if it has `capacity`."""
-    decoder, device = model.get_decoder(), layout.prefix.device
-    prefix = PrefixPass(layout.prefix_lengths)
-    columns = torch.arange(layout.rest.shape[1], device=device)
+def read(model: PreTrainedModel, layout: Layout, capacity: int = 0) -> tuple[Tensor, SharedPrefix]:
+    """Hidden states of the packed tokens, [M, hidden], and what generation goes on from (if it has `capacity`)."""
+    shared = SharedPrefix(layout, capacity)
     with shared_prefix(model):
-        if layout.prefix.shape[1]:
-            positions = torch.arange(layout.prefix.shape[1], device=device).expand(layout.prefix.shape)
-            decoder(input_ids=layout.prefix, position_ids=positions, use_cache=False, shared=prefix)
-        rows = RowPass(prefix, capacity)
-        rows.begin(0, (columns <= columns[:, None]).expand(1, -1, -1))
-        positions = layout.start[:, None] + columns
-        output = decoder(input_ids=layout.rest, position_ids=positions, use_cache=False, shared=rows)
-    return output.last_hidden_state, rows
+        output = model.get_decoder()(
+            input_ids=layout.tokens[None], position_ids=layout.positions[None], use_cache=False, shared=shared
+        )
+    return output.last_hidden_state[0], shared

@@ -69,6 +69,8 @@ class ScriptedWorker:
         if not wanted.listed:
             wanted = translate(wanted, self._knows(skill))
         style = shopping_style(self.spec.worker_id, skill, wanted.listed)
+        if mode == "check" and self.spec.worker_id != "verification":  # others set the options, but take what is open
+            style = style._replace(breadth=1, features=False)
         trip = Trip(wanted, style, buys=mode != "open", read=read)
         view = job.view if mode == "check" else ""
         return _act(shopping.start(trip, view, rng), read, calls=1)
@@ -150,11 +152,11 @@ def shopping_style(role: str, skill: float, listed: bool) -> Style:
         expert = skill >= 0.9
         return Style(4 if expert else 1, expert, expert, EVERYTHING, careful, slip)
     if role == "verification":
-        return Style(5 if careful else 2, careful, careful, EVERYTHING if careful else 1, True, slip)
+        return Style(5 if careful else 2, careful, careful, EVERYTHING, True, slip)
     if listed:
         return Style(3 if careful else 1, careful, False, EVERYTHING if careful else 1, True, slip)
     expert = skill >= 0.9
-    return Style(3 if expert else 1, expert, False, EVERYTHING if expert else 1, expert, slip)
+    return Style(3 if expert else 1, expert, False, EVERYTHING if expert else 1, expert, slip, weighs=expert)
 
 
 def _say(text: str, read: int) -> Done:

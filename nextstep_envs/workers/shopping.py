@@ -9,7 +9,7 @@ from nextstep_envs.workers import pages
 from nextstep_envs.workers.requirements import Requirements
 
 PREV, BUY = "click[< prev]", "click[buy now]"
-CERTAIN, GUESS = 3.0, 1.0  # what it counts that a title has the product's trade name, or only the shopper's word for it
+CERTAIN, GUESS = 3.0, 0.85  # what it counts that a title has the product's trade name, or only the shopper's word for it
 RANK = 0.12  # what a rank further down counts against a candidate
 FEATURES, DESCRIPTION = "click[features]", "click[description]"
 

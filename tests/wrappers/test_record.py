@@ -13,10 +13,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 
 from nextstep_envs.types import Allowance, Usage
-from wrappers import RecordCost, RecordTrace
+from wrappers import RecordCost, RecordCostVector, RecordTrace
 from wrappers.jsonl import append_line, plain, read_lines
 
 
@@ -43,6 +45,37 @@ def test_costs_join_gymnasiums_statistics(bill: gym.Env[Any, Any]) -> None:
     episode = play(RecordCost(RecordEpisodeStatistics(bill)))["episode"]
     assert set(episode) == {"r", "l", "t", "c", "costs", "cost_terms"}
     assert (episode["r"], episode["l"], episode["c"]) == (1.0, 4, 10.0)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("statistics", [False, True])
+def test_a_vector_sums_what_its_parts_sum(bill_id: str, mode: AutoresetMode, statistics: bool) -> None:
+    many: Any = SyncVectorEnv([lambda: gym.make(bill_id)] * 3, autoreset_mode=mode)
+    many = RecordCostVector(RecordVectorStatistics(many) if statistics else many)
+    many.reset(seed=0)
+    played: list[list[int]] = [[], [], []]
+    rng, ended = np.random.default_rng(0), np.zeros(3, bool)
+    episodes = 0
+    for _ in range(14):
+        if mode is AutoresetMode.DISABLED and ended.any():
+            many.reset(options={"reset_mask": ended.copy()})
+        actions = rng.integers(5, size=3)
+        _, _, terminations, _, infos = many.step(actions)
+        for i in range(3):
+            if mode is not AutoresetMode.NEXT_STEP or not ended[i]:
+                played[i].append(int(actions[i]))
+        ended = terminations
+        assert ("episode" in infos) == bool(ended.any())
+        for i in np.flatnonzero(ended):
+            mine, episode = played[i], infos["episode"]
+            assert infos["_episode"][i] and set(episode) >= {"r", "l", "c", "costs", "cost_terms"}
+            assert ("t" in episode) == statistics
+            assert (episode["r"][i], episode["l"][i], episode["c"][i]) == (1.0, 4, sum(mine))
+            assert episode["costs"][i].tolist() == [sum(mine), sum(a * a for a in mine)]
+            assert episode["cost_terms"]["calls"][i] == sum(a > 0 for a in mine)
+            played[i] = []
+            episodes += 1
+    assert episodes >= 6
 
 
 def test_a_trace_holds_the_episode(bill_id: str, tmp_path: Path) -> None:
