@@ -91,8 +91,13 @@ def _scorer(
             raise ConfigError(f"weight={weight} has {len(weight)} entries, but the costs are {', '.join(names)}")
     else:
         weight = float(weight)
-    if max_steps is None:
-        max_steps = int(_attribute(env, "budget").steps) if form != "linear" else 1
+    if form == "linear":
+        max_steps = 1  # of no consequence
+    elif max_steps is None:
+        try:
+            max_steps = int(_attribute(env, "budget").steps)
+        except AttributeError as error:
+            raise ConfigError(f"form={form!r} needs max_steps=: this environment has no budget of steps") from error
     return CostScorer(weight, form, scale, growth_rate, max_steps)
 
 

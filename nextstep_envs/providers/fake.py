@@ -14,7 +14,7 @@ from nextstep_envs.types import Usage
 
 _BUTTON = re.compile(r"\[button\] (.+?) \[button_\]")
 _SUBTASK = re.compile(r"^Subtask: (.*)$", re.M)
-TURNS = 6  # actions before it answers
+ACTIONS = 6  # before it answers
 
 
 class FakeProvider:
@@ -51,12 +51,12 @@ class FakeProvider:
 
 
 def _reply(chat: ChatRequest, rng: random.Random) -> str:
-    turns = sum(role == "assistant" for role, _ in chat.messages)
+    actions = sum(role == "assistant" and '"action"' in text for role, text in chat.messages)
     subtask = _SUBTASK.search(chat.messages[1][1])
-    words = subtask[1] if subtask else chat.messages[-1][1]
-    if turns == 0:
-        return json.dumps({"action": f"search[{words[:200]}]"})
-    buttons = _BUTTON.findall(chat.messages[-1][1])
-    if turns < TURNS and buttons:
+    words = (subtask[1] if subtask else chat.messages[1][1])[:200]
+    if actions == 0:
+        return json.dumps({"action": f"search[{words}]"})
+    buttons = next((found for _, text in reversed(chat.messages) if (found := _BUTTON.findall(text))), [])
+    if actions < ACTIONS and buttons:
         return json.dumps({"action": f"click[{rng.choice(buttons)}]"})
-    return json.dumps({"answer": f"I looked at {turns} pages for: {words[:200]}"})
+    return json.dumps({"answer": f"I took {actions} actions for: {words}"})

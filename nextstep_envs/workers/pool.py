@@ -18,17 +18,17 @@ def _skills(*levels: float) -> tuple[tuple[str, float], ...]:
     return tuple(zip(DOMAINS, levels, strict=True))
 
 
-#                                               beauty electronics garden fashion grocery
-_GENERAL = _skills(0.3, 0.95, 0.3, 0.3, 0.7)
-_TOOLS = _skills(0.7, 0.3, 0.95, 0.3, 0.3)
-_PLANNING = _skills(0.95, 0.2, 0.3, 0.95, 0.3)
-_VERIFICATION = _skills(0.3, 0.3, 0.3, 0.95, 0.95)
+#                          beauty electronics garden fashion grocery
+_GENERAL = _skills(0.2, 0.9, 0.2, 0.2, 0.7)
+_TOOLS = _skills(0.7, 0.3, 0.9, 0.3, 0.3)
+_PLANNING = _skills(0.9, 0.2, 0.3, 0.9, 0.3)
+_VERIFICATION = _skills(0.3, 0.3, 0.3, 0.9, 0.9)
 
 DEFAULT_POOL: tuple[WorkerSpec, ...] = (
-    WorkerSpec("general_reasoning", "decent at everything it knows, dear", 3.0, 15.0, 70.0, _GENERAL),
-    WorkerSpec("tool_use", "quick and cheap in the shop, best with clear requirements", 0.15, 0.6, 8.0, _TOOLS),
-    WorkerSpec("planning", "turns a request into requirements, shops badly", 0.8, 3.2, 32.0, _PLANNING),
-    WorkerSpec("verification", "checks against requirements, repairs and buys", 0.6, 2.4, 14.0, _VERIFICATION),
+    WorkerSpec("general_reasoning", "An all-rounder, and dear.", 3.0, 15.0, 70.0, _GENERAL),
+    WorkerSpec("tool_use", "Quick and cheap in the shop; sloppy without a list.", 0.15, 0.6, 8.0, _TOOLS),
+    WorkerSpec("planning", "Turns requests into lists of requirements.", 0.8, 3.2, 32.0, _PLANNING),
+    WorkerSpec("verification", "Compares with a list, repairs and buys.", 0.6, 2.4, 14.0, _VERIFICATION),
 )
 
 

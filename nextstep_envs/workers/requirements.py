@@ -49,8 +49,9 @@ _PRODUCT = _alternatives([kind.lay for domain in DOMAINS for kind in domain.kind
 _FEATURE = _alternatives([lay for domain in DOMAINS for lay, _ in domain.attributes])
 _PRICE = re.compile(r",?(?: and)? ?price lower than (\d+(?:\.\d+)?) dollars")
 _OPTIONS = re.compile(r" with ((?:(?! with )[^:,\n])+: .*)$")
-_OPENING = re.compile(r"\b(?:find me|show me|i need|i want|(?:i am |i'm )?looking for)\b", re.IGNORECASE)
+_OPENING = re.compile(r"\b(?:find me|show me|i need|i want|(?:i am |i'm )?looking for)\b(?! you)", re.IGNORECASE)
 _PIECES = re.compile(r",| and | with | for ")
+_PROSE = re.compile(r"^(?:to (?:buy|find|get) )?(?:an?|some|the) (.+?)(?= which | that | with | for | in | of |,|$)")
 _NOUN_END = re.compile(r" with | for ")
 _WORD = re.compile(r"[a-z]+")
 _TERM = re.compile(r"(.*?)(?: \(([^()]*)\))?$")
@@ -121,7 +122,8 @@ def parse_request(text: str) -> Requirements | None:
         features = _FEATURE.findall(body)
     else:
         pieces = [p.strip() for p in _PIECES.split(body) if p.strip()]
-        noun = _NOUN_END.split(body)[0].split(",")[-1].strip() or (pieces[0] if pieces else body)
+        prose = _PROSE.match(body)  # people write sentences; generated requests put the product before "with" or "for"
+        noun = prose[1] if prose else _NOUN_END.split(body)[0].split(",")[-1].strip() or body
         features = [p for p in pieces if p != noun]
     limit = float(price[1]) if price else None
     return Requirements(Term(noun), tuple(Term(f) for f in dict.fromkeys(features)), options, limit)

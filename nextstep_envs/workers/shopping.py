@@ -9,7 +9,7 @@ from nextstep_envs.workers import pages
 from nextstep_envs.workers.requirements import Requirements
 
 PREV, BUY = "click[< prev]", "click[buy now]"
-CERTAIN, GUESS = 3.0, 0.85  # what it counts that a title has the product's trade name, or only the shopper's word for it
+CERTAIN, GUESS = 3.0, 1.0  # what it counts that a title has the product's trade name, or only the shopper's word for it
 RANK = 0.12  # what a rank further down counts against a candidate
 FEATURES, DESCRIPTION = "click[features]", "click[description]"
 
@@ -23,6 +23,7 @@ class Style(NamedTuple):
         options: how many wanted options it sets at most.
         minds_price: whether it heeds the price limit.
         slip: chance to take the wrong candidate first, or to forget an option.
+        weighs: whether it weighs the titles of a results page, or takes them as they come.
         patience: tokens it reads before it takes the best candidate so far.
     """
 
@@ -32,6 +33,7 @@ class Style(NamedTuple):
     options: int
     minds_price: bool
     slip: float
+    weighs: bool = True
     patience: int = 2500
 
 
@@ -155,7 +157,8 @@ def _recover(trip: Trip, listed: tuple[pages.Row, ...]) -> Trip:
 def _rank(trip: Trip, listed: tuple[pages.Row, ...]) -> list[str]:
     """Candidates by how much of the requirements their titles show, and by rank."""
     wanted, style = trip.wanted, trip.style
-
+    if not style.weighs:
+        return [row.asin for row in listed]
     kind = CERTAIN if wanted.product.trade else GUESS
 
     def score(entry: tuple[int, pages.Row]) -> float:

@@ -54,7 +54,8 @@ def _workflow(rng: random.Random) -> str:
 def _shopper(rng: random.Random, observation: str, info: Mapping[str, Any]) -> str:
     available = info["available_actions"]
     if available["has_search_bar"]:
-        return f"search[{' '.join(rng.sample(observation.split(), 3))}]"
+        words = [word for word in observation.split() if word.isalpha()]
+        return f"search[{' '.join(rng.sample(words, 3))}]"
     return f"click[{rng.choice(available['clickables'])}]"
 
 

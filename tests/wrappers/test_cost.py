@@ -78,6 +78,11 @@ def test_sub_environments_out_of_phase_keep_their_own_count(bill_id: str) -> Non
     np.testing.assert_allclose(reward, [-env.scorer.factor(0), -env.scorer.factor(1)])
 
 
+def test_growth_needs_to_know_how_long_episodes_are() -> None:
+    with pytest.raises(ConfigError, match="form='log' needs max_steps="):
+        CostPenalty(gym.make("CartPole-v1"), form="log")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

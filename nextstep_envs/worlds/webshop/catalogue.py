@@ -25,7 +25,7 @@ LAY_SHARE = 0.5  # of descriptions that name the product in the shopper's words
 RANGE_SHARE = 0.09  # of products with a price range, as in the published 1,000
 INSTRUCTED_SHARE = 0.9  # of the first products (accessories aside) that have an instruction ...
 INSTRUCTED_FIRST = 2000  # ... later ones have none: in the published 1.18 million, few have one
-ACCESSORY_EVERY = 6
+ACCESSORY_EVERY = 5
 
 _BASE36 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _KINDS: tuple[tuple[Domain, Kind], ...] = tuple(
@@ -40,7 +40,7 @@ _LEADS = (
 )
 _FITS = (
     "Fits every {}, old or new.",
-    "One model for all makes, with a spare part and a cloth.",
+    "One model for every {}, all makes, with a spare part and a cloth.",
 )
 _PLAIN_TAILS = ("just as you asked for", "and we mean it", "that is a promise", "tested again and again")
 _TRADE_TAILS = ("per manufacturer data", "rated by the maker", "see data sheet", "as certified")

@@ -1,139 +1,215 @@
-"""Pages of the shop as text: byte for byte the reference's `text` and `text_rich` observations, and its `url`."""
+"""What a shopper sees: the open page as text, byte for byte as the reference shows it, and what can be clicked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
+from enum import IntEnum
 from functools import lru_cache
+from typing import Any
 
 from nextstep_envs.errors import check_choice
-from nextstep_envs.worlds.webshop.products import Product
-from nextstep_envs.worlds.webshop.session import TABS, Session, results, shown, url
+from nextstep_envs.worlds.webshop.session import (
+    BACK,
+    ITEM_BUTTONS,
+    NEXT,
+    PREV,
+    SEARCH,
+    TAB_BUTTONS,
+    Session,
+    address,
+)
 from nextstep_envs.worlds.webshop.shop import Shop
 
 OBSERVATION_MODES = ("text_rich", "text", "url")
 SEPARATOR = " [SEP] "
-_BLANK = " \t\n\f\r"
-_CACHED_PRODUCTS = 4096
+_BLANK = " \t\n\f\r"  # what the reference's HTML parser takes for white space
+_HTML_SAFE = str.maketrans({character: f"\\u{ord(character):04x}" for character in "<>&'"})
+
+Chosen = tuple[tuple[str, str], ...]
+
+
+class Kind(IntEnum):
+    """What a piece of text is on a page."""
+
+    TEXT = 0
+    BUTTON = 1
+    OPTION = 2
+    CHOSEN_OPTION = 3
+    LINK = 4
+    VISITED_LINK = 5
+
+
+_FRAMES = (  # by kind: what stands before and after a piece in text_rich
+    ("", "\n"),
+    ("[button] ", " [button_]\n"),
+    ("  [button] ", " [button_]\n"),
+    ("  [clicked button] ", " [clicked button_]\n"),
+    ("\n[button] ", " [button_]\n"),
+    ("\n[clicked button] ", " [clicked button_]\n"),
+)
 
 
 class Pages:
-    """Renders sessions.
+    """Renders the sessions of a shop; pieces that come back often are kept, within bounds.
 
     Args:
-        shop: where the session takes place.
-        mode: "text_rich" (one node a line, buttons marked), "text" (nodes joined by " [SEP] ") or "url".
-        show_instruction: head the pages with the task; off where the task must reach agents in another way.
-        reveal_score: print the score on the done page, as the reference does.
+        shop: whose products are shown.
+        mode: "text_rich" (a piece a line, what can be clicked is marked), "text" (pieces joined by " [SEP] ") or "url"
+            (the page's address). The page source is not offered.
+        show_instruction: whether pages hold the instruction (the page after a purchase never does).
+        reveal_score: whether the page after a purchase holds the score, as the reference's does. Otherwise the place
+            of the score stays empty: an empty line, or nothing between two separators.
     """
 
-    def __init__(self, shop: Shop, mode: str, show_instruction: bool, reveal_score: bool) -> None:
+    def __init__(
+        self, shop: Shop, mode: str = "text_rich", show_instruction: bool = True, reveal_score: bool = False
+    ) -> None:
         check_choice("observation_mode", mode, OBSERVATION_MODES)
-        self.shop, self.mode, self.rich = shop, mode, mode == "text_rich"
+        self.shop, self.mode = shop, mode
         self.show_instruction, self.reveal_score = show_instruction, reveal_score
-        # One renderer lives as long as its world; bounded, so that a million products do not stay in memory.
-        self._entry = lru_cache(_CACHED_PRODUCTS)(self._render_entry)
-        self._item = lru_cache(_CACHED_PRODUCTS)(self._render_item)
+        self._rich = mode == "text_rich"
+        self._header = lru_cache(maxsize=1 << 12)(self._make_header)
+        self._row = lru_cache(maxsize=1 << 13)(self._make_row)
+        self._item = lru_cache(maxsize=1 << 12)(self._make_item)
+        self._tab = lru_cache(maxsize=1 << 11)(self._make_tab)
+        self._labels = lru_cache(maxsize=1 << 12)(self._make_labels)
+        self._back, self._prev, self._next = map(self._button, ("Back to Search", "< Prev", "Next >"))
 
-    def __call__(self, session: Session) -> str:
+    def view(self, state: Session) -> str:
         """What the open page shows."""
         if self.mode == "url":
-            return url(session)
-        if session.page == "done":
-            return self._join(self._done(session))
-        if session.page == "search":
-            return self._join([self._plain("WebShop"), *self._instruction(session, " "), self._button("Search")])
-        head = [*self._instruction(session), self._button("Back to Search")]
-        if session.page == "results":
-            return self._results(session, head)
-        head.append(self._button("< Prev"))
-        product = self.shop.products[session.asin]
-        if session.page == "tab":
-            return self._join([*head, *self._tab(product, session.tab)])
-        if session.options and self.rich:
-            return self._clicked_item(session, head, product)
-        return self._join([*head, self._item(product)])
+            return address(state)
+        page = state.page
+        if page == "item":
+            text = self._view_item(state)
+        elif page == "results":
+            text = self._view_results(state)
+        elif page == "search":
+            text = self._view_search(state)
+        elif page == "tab":
+            text = self._header(state.task_id) + self._back + self._prev + self._tab(state.asin, state.tab)
+        else:
+            text = self._view_done(state)
+        return text if self._rich else text[: -len(SEPARATOR)]
 
-    # Every helper returns finished pieces: lines with their "\n" in text_rich, stripped nodes in text.
+    def available(self, state: Session) -> dict[str, Any]:
+        """Whether there is a search bar, and what can be clicked: each label once, lower-cased, in the page's order."""
+        page = state.page
+        if page == "item":
+            labels = list(self._labels(state.asin))
+        elif page == "results":
+            labels = [BACK, PREV, NEXT] if state.number > 1 else [BACK, NEXT]
+            labels += [asin.lower() for asin in state.shown]
+        elif page == "search":
+            labels = [SEARCH]
+        else:
+            labels = list(TAB_BUTTONS) if page == "tab" else []
+        return {"has_search_bar": page == "search", "clickables": labels}
 
-    def _join(self, pieces: Sequence[str | None]) -> str:
-        kept = [piece for piece in pieces if piece is not None]
-        return "".join(kept) if self.rich else SEPARATOR.join(kept)
+    # ------------------------------------------------------------ pages
 
-    def _plain(self, text: str) -> str | None:
-        """A text node; None where the HTML parser makes none (empty, or blank with a newline)."""
-        if not text.strip(_BLANK):
-            if not text or "\n" in text:
-                return None
-            text = " "  # the parser keeps one space of a blank node
-        return text + "\n" if self.rich else text.strip()
+    def _view_search(self, state: Session) -> str:
+        texts = ("Instruction: ", self.shop.goal(state.task_id).instruction) if self.show_instruction else ()
+        return self._lines(("WebShop", *texts)) + self._button("Search")
 
-    def _button(self, label: str, indent: str = "") -> str:
-        return f"{indent}[button] {label} [button_]\n" if self.rich else label.strip()
+    def _view_results(self, state: Session) -> str:
+        visited, row = state.visited, self._row
+        return "".join(
+            (
+                self._header(state.task_id),
+                self._back,
+                self._line(f"Page {state.number} (Total results: {len(state.results)})"),
+                self._prev if state.number > 1 else "",
+                self._next,
+                *[row(asin, asin in visited) for asin in state.shown],
+            )
+        )
 
-    def _instruction(self, session: Session, tail: str = "") -> list[str | None]:
-        if not self.show_instruction:
-            return []
-        return [self._plain("Instruction:" + tail), self._plain(self.shop.goal(session.task_id).instruction)]
+    def _view_item(self, state: Session) -> str:
+        if not self._rich:
+            return self._header(state.task_id) + self._item(state.asin)[1]
+        # A value counts as clicked if the url holds it in quotes, and the url holds the keywords, too.
+        before = f"{state.keywords}/{state.number}/" if '"' in state.keywords else ""
+        clicked, body = self._item(state.asin, state.options, before)
+        return clicked + self._header(state.task_id) + body
 
-    def _results(self, session: Session, head: list[str | None]) -> str:
-        total = len(results(self.shop, session))
-        head.append(self._plain(f"Page {session.number} (Total results: {total})"))
-        if session.number > 1:
-            head.append(self._button("< Prev"))
-        head.append(self._button("Next >"))
-        entries = (self._entry(asin, asin in session.visited) for asin in shown(self.shop, session))
-        return self._join([*head, *entries])
+    def _view_done(self, state: Session) -> str:
+        options = dict(state.options)
+        score = repr(self.shop.score(state.task_id, state.asin, options).score) if self.reveal_score else ""
+        choice = json.dumps(options, sort_keys=True).translate(_HTML_SAFE)
+        thanks = ("Thank you for shopping with us!", "Your code: ", "None", " (Paste it in your MTurk interface.)")
+        purchase = ("Purchased", "asin", state.asin, "options", choice, "attrs", "None", "category", "None", "query")
+        purchase += ("None", "product category", "None")
+        target = ("Target", "asin", "options", "attrs", "price upper", "instuction text", "category")
+        target += ("product category", "query", "Goal ", "None")
+        above = self._lines((*thanks, *purchase, *target, "Reward", "Your score (min 0.0, max 1.0)"))
+        # Not a line like the others: where the score is hidden, an empty one stays.
+        return above + score + ("\n" if self._rich else SEPARATOR) + self._lines(("Reward Details ", "None"))
 
-    def _render_entry(self, asin: str, visited: bool) -> str | None:
+    # ------------------------------------------------------------ pieces that are kept
+
+    def _make_header(self, task_id: str) -> str:
+        return self._lines(("Instruction:", self.shop.goal(task_id).instruction)) if self.show_instruction else ""
+
+    def _make_row(self, asin: str, visited: bool) -> str:
         product = self.shop.products[asin]
-        mark = "clicked button" if visited else "button"
-        link = f"\n[{mark}] {asin} [{mark}_]\n" if self.rich else asin
-        return self._join([link, self._plain(product.title), self._plain(product.price_tag)])
+        link = self._line(asin, Kind.VISITED_LINK if visited else Kind.LINK)
+        return link + self._lines((product.title, product.price_tag))
 
-    def _render_item(self, product: Product) -> str:
-        options = [
-            piece
-            for name, values in product.options
-            for piece in (self._plain(name), *(self._button(value, "  ") for value in values if value))
-        ]
-        return self._join([*options, *self._item_tail(product)])
-
-    def _item_tail(self, product: Product) -> list[str | None]:
-        facts = (product.title, f"Price: {product.price_tag}", "Rating: N.A.")
-        return [*map(self._plain, facts), *map(self._button, (*TABS.values(), "Buy Now"))]
-
-    def _clicked_item(self, session: Session, head: list[str | None], product: Product) -> str:
-        # The reference looks for the quoted value anywhere in the address, so an escaped value never counts as clicked.
-        address = url(session)
-        options: list[str | None] = []
-        notice = ""
+    def _make_item(self, asin: str, options: Chosen = (), before: str = "") -> tuple[str, str]:
+        """The lines that name clicked options, and the page below the instruction."""
+        product = self.shop.products[asin]
+        url = before + json.dumps(dict(options))
+        clicked = ""
+        lines = [self._back, self._prev]
         for name, values in product.options:
-            options.append(self._plain(name))
+            lines.append(self._line(name))
             for value in values:
-                if value and f'"{value}"' in address:
-                    notice = f"You have clicked {value}.\n{notice}"
-                    options.append(f"  [clicked button] {value} [clicked button_]\n")
-                elif value:
-                    options.append(self._button(value, "  "))
-        return self._join([notice, *head, *options, *self._item_tail(product)])
+                if f'"{value}"' in url and _visible(value):
+                    clicked = f"You have clicked {value}.\n{clicked}"
+                    lines.append(self._line(value, Kind.CHOSEN_OPTION))
+                else:
+                    lines.append(self._line(value, Kind.OPTION))
+        lines.append(self._lines((product.title, f"Price: {product.price_tag}", "Rating: N.A.")))
+        lines += map(self._button, ("Description", "Features", "Reviews", "Buy Now"))
+        return clicked, "".join(lines)
 
-    def _tab(self, product: Product, tab: str) -> list[str | None]:
+    def _make_tab(self, asin: str, tab: str) -> str:
+        product = self.shop.products[asin]
         if tab == "Description":
-            return [self._plain(product.description)]
-        return [self._plain(" " + bullet) for bullet in product.bullets] if tab == "Features" else []
+            return self._line(product.description)
+        if tab == "Features":
+            return self._lines(f" {bullet}" for bullet in product.bullets)
+        if tab == "Attributes":  # has no button: an option of that name leads there
+            kinds = (product.category, product.query, product.product_category)
+            return self._lines((*(f" {attribute}" for attribute in product.attributes), *kinds))
+        return ""  # there are no reviews
 
-    def _done(self, session: Session) -> list[str | None]:
-        chosen = json.dumps(dict(session.options), sort_keys=True)
-        for character in "<>&'":
-            chosen = chosen.replace(character, f"\\u{ord(character):04x}")
-        score: list[str] = []
-        if self.reveal_score:
-            score = [repr(self.shop.score(session.task_id, session.asin, dict(session.options)).score)]
-        bought = ["Purchased", "asin", session.asin, "options", chosen, "attrs", "None", "category", "None"]
-        bought += ["query", "None", "product category", "None"]
-        target = ["Target", "asin", "options", "attrs", "price upper", "instuction text", "category"]
-        target += ["product category", "query", "Goal ", "None"]
-        thanks = ["Thank you for shopping with us!", "Your code: ", "None", " (Paste it in your MTurk interface.)"]
-        reward = ["Reward", "Your score (min 0.0, max 1.0)", *score, "Reward Details ", "None"]
-        return [self._plain(text) for text in (*thanks, *bought, *target, *reward)]
+    def _make_labels(self, asin: str) -> tuple[str, ...]:
+        options = self.shop.products[asin].options
+        return tuple(dict.fromkeys((*ITEM_BUTTONS, *(value for _, values in options for value in values))))
+
+    # ------------------------------------------------------------ lines
+
+    def _line(self, text: str, kind: Kind = Kind.TEXT) -> str:
+        piece = _visible(text)
+        if not piece:
+            return ""
+        if not self._rich:
+            return piece.strip() + SEPARATOR
+        start, end = _FRAMES[kind]
+        return f"{start}{piece}{end}"
+
+    def _lines(self, texts: Iterable[str]) -> str:
+        return "".join(map(self._line, texts))
+
+    def _button(self, text: str) -> str:
+        return self._line(text, Kind.BUTTON)
+
+
+def _visible(text: str) -> str:
+    """A text as the reference's HTML parser keeps it: of a blank one a space, or nothing if it holds a newline."""
+    if text.strip(_BLANK):
+        return text
+    return " " if text and "\n" not in text else ""

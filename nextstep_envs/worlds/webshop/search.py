@@ -57,10 +57,16 @@ class SearchIndex:
 
     def _search(self, query: str) -> tuple[str, ...]:
         """Up to `RESULTS` ASINs, best first; only those that share a term with the query. Remembers recent queries."""
-        return tuple(asin for asin, _ in self.scores(query))
+        total = self._total(query)
+        return () if total is None else tuple(map(self._asins.__getitem__, _best(total, RESULTS).tolist()))
 
     def scores(self, query: str, k: int = RESULTS) -> list[tuple[str, float]]:
         """The best `k` ASINs with their scores, best first, ties by ascending ASIN."""
+        total = self._total(query)
+        return [] if total is None else [(self._asins[i], float(total[i])) for i in _best(total, k).tolist()]
+
+    def _total(self, query: str) -> NDArray[np.float32] | None:
+        """The score of every document; None where no term of the query is known."""
         documents, impacts = [], []
         for term, count in Counter(analyze(query)).items():
             i = self._terms.get(term)
@@ -69,20 +75,20 @@ class SearchIndex:
                 documents.append(self._documents[part])
                 impacts.append(self._impacts[part] if count == 1 else count * self._impacts[part])
         if not documents:
-            return []
+            return None
         # Summed in double precision, then rounded to single: what decides ties in Lucene.
-        total = np.bincount(np.concatenate(documents), np.concatenate(impacts)).astype(np.float32)
-        return [(self._asins[i], float(total[i])) for i in _best(total, k).tolist()]
+        return np.bincount(np.concatenate(documents), np.concatenate(impacts)).astype(np.float32)
 
 
 def _best(total: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     """The positions of the `k` largest positive entries, ties by position."""
-    if len(total) > k:
-        threshold = np.partition(total, len(total) - k)[len(total) - k]
-        found = np.flatnonzero(total >= threshold) if threshold > 0 else np.flatnonzero(total)
-    else:
-        found = np.flatnonzero(total)
-    return found[np.argsort(-total[found], kind="stable")[:k]]
+    found = total.nonzero()[0]
+    values = total[found]
+    if len(found) > k:
+        threshold = np.partition(values, len(values) - k)[len(values) - k]
+        kept = (values >= threshold).nonzero()[0]
+        found, values = found[kept], values[kept]
+    return found[(-values).argsort(kind="stable")[:k]]
 
 
 def stored_length(length: NDArray[np.int64]) -> NDArray[np.int64]:

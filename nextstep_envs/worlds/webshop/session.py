@@ -1,130 +1,148 @@
-"""One shopping session: a frozen state, and what each action does to it.
+"""One shopping session: its frozen state and the pure transition that every action makes.
 
-The dispatch follows the reference environment (princeton-nlp/WebShop, commit 64fa2a5), quirks included, except that a
-session ends with its purchase.
+The dispatch is that of the reference environment, quirks included, except that a session ends with its purchase.
 """
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from nextstep_envs.seeding import stream
+from nextstep_envs.worlds.webshop.products import Product
 from nextstep_envs.worlds.webshop.shop import Shop
 
 PAGE_SIZE = 10
-TABS = {"description": "Description", "features": "Features", "reviews": "Reviews"}
-Page = Literal["search", "results", "item", "tab", "done"]
+BASE_URL = "http://127.0.0.1:3000"
 
-_ACTION = re.compile(r"(.+)\[(.+)\]")
+SEARCH, BACK, PREV, NEXT, BUY = "search", "back to search", "< prev", "next >", "buy now"
+TABS: Mapping[str, str] = {name.lower(): name for name in ("Description", "Features", "Reviews", "Attributes")}
+ITEM_BUTTONS = (BACK, PREV, "description", "features", "reviews", BUY)
+TAB_BUTTONS = (BACK, PREV)
+
+Page = Literal["search", "results", "item", "tab", "done"]
 
 
 class Session(NamedTuple):
-    """Where a shopper is.
+    """Where a shopper stands.
 
     Attributes:
-        task_id: whose instruction heads the pages.
-        seed: for the `<r>` search, which shows random products.
-        page: which page is open.
-        keywords: words of the last search; number: page of its results, from 1.
-        asin: the open product; options: chosen (name, value) pairs in order of first click.
-        visited: products opened since the last "Back to Search".
-        tab: the open sub page of the product.
+        task_id: what the shopper was asked for.
+        page: the kind of the open page.
+        keywords: of the last search, joined by "+" as in the page's address; "" before the first.
+        number: the results page, from 1; quirks of the reference can lead below.
+        results: ASINs that the last search found, in rank order.
+        asin: the open (at last, the bought) product; "" where none is.
+        options: chosen (name, value) pairs in the order in which the names were first clicked.
+        visited: ASINs opened since the last Back to Search.
+        tab: which sub page of the product is open: a value of `TABS`.
     """
 
     task_id: str
-    seed: int = 0
     page: Page = "search"
-    keywords: tuple[str, ...] = ()
+    keywords: str = ""
     number: int = 1
+    results: tuple[str, ...] = ()
     asin: str = ""
     options: tuple[tuple[str, str], ...] = ()
     visited: frozenset[str] = frozenset()
     tab: str = ""
 
-
-def results(shop: Shop, session: Session) -> tuple[str, ...]:
-    """ASINs that the session's search finds, in rank order."""
-    query = " ".join(session.keywords)
-    return shop.ranked(query, stream(session.seed, "random results") if query.startswith("<r>") else None)
-
-
-def shown(shop: Shop, session: Session) -> tuple[str, ...]:
-    """ASINs on the open results page."""
-    start = (session.number - 1) * PAGE_SIZE
-    return results(shop, session)[start : start + PAGE_SIZE] if start >= 0 else ()
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """ASINs on the open results page. Below page 1 this is the reference's slice, negative bounds and all."""
+        return self.results[(self.number - 1) * PAGE_SIZE : self.number * PAGE_SIZE]
 
 
-def url(session: Session) -> str:
-    """The address of the open page, as the reference's server writes it."""
-    keywords, options = "+".join(session.keywords), dict(session.options)
-    base = "http://127.0.0.1:3000/"
-    if session.page == "search":
-        return f"{base}{session.task_id}"
-    if session.page == "results":
-        return f"{base}search_results/{session.task_id}/{keywords}/{session.number}"
-    where = f"{session.task_id}/{session.asin}"
-    if session.page == "item":
-        return f"{base}item_page/{where}/{keywords}/{session.number}/{json.dumps(options)}"
-    if session.page == "tab":
-        return f"{base}item_sub_page/{where}/{keywords}/{session.number}/{session.tab}/{options}"
-    return f"{base}done/{where}/{options}"
+def step(shop: Shop, state: Session, action: str) -> Session:
+    """The session after one action; what is no action here changes nothing.
 
-
-def clickables(shop: Shop, session: Session) -> list[str]:
-    """Lower-cased labels that can be clicked, each once, at its first position."""
-    if session.page == "search":
-        return ["search"]
-    if session.page == "results":
-        back = ["back to search", *(["< prev"] if session.number > 1 else []), "next >"]
-        return list(dict.fromkeys([*back, *(asin.lower() for asin in shown(shop, session))]))
-    if session.page == "item":
-        values = (value for _, values in shop.products[session.asin].options for value in values)
-        return list(dict.fromkeys(["back to search", "< prev", *TABS, "buy now", *values]))
-    return ["back to search", "< prev"] if session.page == "tab" else []
-
-
-def step(shop: Shop, session: Session, action: str) -> Session:
-    """The session after one action text. What cannot be done changes nothing."""
-    match = _ACTION.match(action)
-    if match is None or session.page == "done":
-        return session
-    name, arg = match[1], match[2].lower()
+    Actions are `search[words]`, on any page, and `click[label]`, where label is a clickable of the open page in upper
+    or lower case. Nothing changes a session in which something was bought.
+    """
+    if state.page == "done":
+        return state
+    name, argument = parse_action(action)
     if name == "search":
-        return session._replace(page="results", keywords=tuple(arg.split(" ")), number=1, asin="", options=())
-    if name == "click" and arg != "search" and arg in clickables(shop, session):
-        return _click(shop, session, arg)
-    return session
+        return _search(shop, state, argument)
+    return _click(shop, state, argument) if name == "click" else state
 
 
-def _click(shop: Shop, session: Session, label: str) -> Session:
-    if label == "buy now":
-        return session._replace(page="done")
-    if label == "back to search":
-        return Session(session.task_id, session.seed)
-    kind = _page_type(url(session))
-    if label == "next >" and kind == "search_results":
-        return session._replace(page="results", number=session.number + 1, asin="", options=())
-    if label == "< prev" and kind == "search_results":
-        return session._replace(page="results", number=session.number - 1, asin="", options=())
-    if label == "< prev" and kind == "item_sub_page":
-        return session._replace(page="item", tab="")
-    if label == "< prev" and kind == "item_page":
-        return session._replace(page="results", asin="", options=())
+def parse_action(action: str) -> tuple[str, str]:
+    """Name and lower-cased argument of "name[argument]"; ("", "") where the text has not that form.
+
+    In the first line, the last "]" ends the argument and the last "[" that leaves it non-empty begins it: what the
+    reference's greedy pattern finds, in linear time. What follows is ignored.
+    """
+    line = action.partition("\n")[0]
+    end = line.rfind("]")
+    start = line.rfind("[", 1, max(end - 1, 0))
+    return (line[:start], line[start + 1 : end].lower()) if start > 0 else ("", "")
+
+
+def option_of(product: Product, value: str) -> str | None:
+    """The option that a click on `value` sets: of several names with that value the last on the page."""
+    return next((name for name, values in reversed(product.options) if value in values), None)
+
+
+def address(state: Session) -> str:
+    """The url of the open page; nothing in it is percent-encoded."""
+    task_id, page, keywords, number, _, asin, options, _, tab = state
+    if page == "search":
+        return f"{BASE_URL}/{task_id}"
+    if page == "results":
+        return f"{BASE_URL}/search_results/{task_id}/{keywords}/{number}"
+    if page == "item":
+        return f"{BASE_URL}/item_page/{task_id}/{asin}/{keywords}/{number}/{json.dumps(dict(options))}"
+    if page == "tab":
+        return f"{BASE_URL}/item_sub_page/{task_id}/{asin}/{keywords}/{number}/{tab}/{dict(options)}"
+    return f"{BASE_URL}/done/{task_id}/{asin}/{dict(options)}"
+
+
+def _search(shop: Shop, state: Session, query: str) -> Session:
+    task_id = state.task_id
+    # Random results are unseeded in the reference; here a task repeats those of a query.
+    rng = stream(0, "random results", task_id, query) if query.startswith("<r>") else None
+    return Session(task_id, "results", query.replace(" ", "+"), 1, shop.ranked(query, rng), visited=state.visited)
+
+
+def _click(shop: Shop, state: Session, label: str) -> Session:
+    task_id, page, keywords, number, results, asin, options, visited, _ = state
+    option = None
+    if page == "item":
+        option = option_of(shop.products[asin], label)
+        legal = (option is not None or label in ITEM_BUTTONS) and label != SEARCH
+    elif page == "results":
+        link = next((asin for asin in state.shown if asin.lower() == label), None)
+        asin = link or ""
+        legal = link is not None or label in (BACK, NEXT) or (label == PREV and number > 1)
+    else:
+        legal = page == "tab" and label in TAB_BUTTONS
+    if not legal:
+        return state
+    # From here on the label decides, even where it is an option's value, and not what was clicked.
+    if label == BUY:
+        return Session(task_id, "done", keywords, number, results, asin, options, visited)
+    if label == BACK:
+        return Session(task_id)
+    if label in (PREV, NEXT):
+        left = _page_kind(state)
+        if left == "search_results":
+            number += 1 if label == NEXT else -1
+            return Session(task_id, "results", keywords, number, results, visited=visited)
+        if left == "item_page" and label == PREV:
+            return Session(task_id, "results", keywords, number, results, visited=visited)
     if label in TABS:
-        return session._replace(page="tab", tab=TABS[label])
-    if session.page == "results":
-        asin = label.upper()
-        return session._replace(page="item", asin=asin, options=(), visited=session.visited | {asin})
-    # Equal values under two names share one label on the page; the last one in the page gets the click.
-    names = [name for name, values in shop.products[session.asin].options if label in values]
-    return session._replace(options=tuple({**dict(session.options), names[-1]: label}.items()))
+        return Session(task_id, "tab", keywords, number, results, asin, options, visited, TABS[label])
+    if page == "results":
+        visited |= {asin}
+    elif option is not None:
+        options = tuple({**dict(options), option: label}.items())
+    return Session(task_id, "item", keywords, number, results, asin, options, visited)
 
 
-def _page_type(address: str) -> str:
-    """The reference finds the page type by substring, in this order, so keywords can confuse it."""
-    for kind in ("search_results", "item_page", "item_sub_page", "done"):
-        if kind in address:
-            return kind
-    return ""
+def _page_kind(state: Session) -> str:
+    """The kind of page that Prev and Next take the open one for: the first name found anywhere in its url."""
+    url = address(state)
+    return next(kind for kind in ("search_results", "item_page", "item_sub_page") if kind in url)

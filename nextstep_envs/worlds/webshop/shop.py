@@ -96,7 +96,7 @@ class Shop:
         """The best `k` ASINs of a plain query with their BM25 scores."""
         return self._index.scores(query, k)
 
-    def score(self, task_id: str, asin: str, options: Mapping[str, str]) -> Outcome:
+    def score(self, task_id: str | int, asin: str, options: Mapping[str, str]) -> Outcome:
         """What buying a product with these options is worth for a task."""
         return score_purchase(self.product(asin), self.prices[asin], self.goal(task_id), options)
 
@@ -107,11 +107,11 @@ class Shop:
         except KeyError:
             raise ConfigError(f"asin={asin!r} is unknown; use one that shop.search returns") from None
 
-    def goal(self, task_id: str) -> Goal:
+    def goal(self, task_id: str | int) -> Goal:
         """The goal of a task; `ConfigError` if there is none."""
         return self.goals[self.goal_index(task_id)]
 
-    def goal_index(self, task_id: str) -> int:
+    def goal_index(self, task_id: str | int) -> int:
         """The position of a task in the published order: its id as a number."""
         if isinstance(task_id, int) and not isinstance(task_id, bool):
             task_id = str(task_id)

@@ -1,0 +1,42 @@
+"""The code that readers are shown runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+BLOCKS = [
+    pytest.param(block, id=f"{page.relative_to(ROOT)}-{index}")
+    for page in PAGES
+    for index, block in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
+]
+# What a block takes for granted when it is read on its page, and what would take too long in a test.
+BEFORE = 'import gymnasium as gym\nenv = gym.make("nextstep_envs:NextStep/WebShop-Workflow-v0")\n'
+QUICKER = {"20_000": "512"}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_block_of_code_runs(block: str, tmp_path: Path) -> None:
+    if "sb3_contrib" in block:
+        pytest.importorskip("sb3_contrib", reason="needs the extra [compat]")
+    for slow, quick in QUICKER.items():
+        block = block.replace(slow, quick)
+    code = block if "import gymnasium" in block else BEFORE + block
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
