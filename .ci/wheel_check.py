@@ -26,6 +26,7 @@ for package in (nextstep_envs, registry, wrappers):
 
 for env_id in registry.env_ids():
     env = wrappers.RecordCost(gym.make(f"nextstep_envs:{env_id}"))
+    env.action_space.seed(0)
     _, info = env.reset(seed=0)
     over = False
     while not over:

@@ -31,8 +31,8 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
     `interface="vector"`: `Discrete`, index `(worker * n_templates + template) * 3 + context`, context in (none, last,
     all); the last index is finish. `interface="text"`: `Prompt`; a JSON text, one of
     `{"subtask": ..., "worker_id": ..., "access_list": [...]}`, `{"finish": true}` and
-    `{"workflow": [step, ...]}` (runs the whole plan and ends). Access list entries are earlier step numbers, `"last"` or
-    `"all"`; `{task}` in a subtask stands for the task's text. What cannot be run is an *invalid action*: it runs
+    `{"workflow": [step, ...]}` (runs the whole plan and ends). Access list entries are earlier step numbers, `"last"`
+    or `"all"`; `{task}` in a subtask stands for the task's text. What cannot be run is an *invalid action*: it runs
     nothing, uses one step, and the next observation says why.
 
     ## Observation space

@@ -128,7 +128,8 @@ def test_a_spec_survives_json(case: Case) -> None:
 
 
 def test_a_wrapped_spec_survives_json(case: Case, tmp_path: Path) -> None:
-    env = RecordTrace(RecordCost(CostPenalty(case.make(), weight=0.5, form="log", max_steps=9)), tmp_path / "trace.jsonl")
+    env = RecordCost(CostPenalty(case.make(), weight=0.5, form="log", max_steps=9))
+    env = RecordTrace(env, tmp_path / "trace.jsonl")
     text = env.spec.to_json()
     json.loads(text)
     again = gym.make(EnvSpec.from_json(text))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -175,7 +177,7 @@ def read_json(path: Path, slim: bool = False) -> Any:
         if path.suffix == ".gz":
             data = gzip.decompress(data)
         return json.loads(data, object_hook=_slim if slim else None)
-    except (OSError, EOFError, ValueError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: not readable as {'gzipped ' if path.suffix == '.gz' else ''}JSON: {error}") from error
 
 
@@ -300,7 +302,7 @@ def _with_nouns(products: tuple[Product, ...], files: DataFiles) -> tuple[Produc
     nouns = title_nouns((products[i].title for i in missing), files, len(missing))
     filled = list(products)
     for i, found in zip(missing, nouns, strict=True):
-        filled[i] = _replace_nouns(filled[i], found)
+        filled[i] = replace(filled[i], nouns=found)
     return tuple(filled)
 
 
@@ -317,12 +319,6 @@ def title_nouns(titles: Iterable[str], files: DataFiles, count: int) -> list[tup
     except OSError:
         raise MissingExtraError("en_core_web_sm", "webshop", purpose) from None
     return [tuple(t.text.lower() for t in doc if t.pos_ in ("NOUN", "PROPN")) for doc in pipeline.pipe(titles)]
-
-
-def _replace_nouns(product: Product, nouns: tuple[str, ...]) -> Product:
-    from dataclasses import replace
-
-    return replace(product, nouns=nouns)
 
 
 # ---------------------------------------------------------------- files

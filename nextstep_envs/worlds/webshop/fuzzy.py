@@ -7,19 +7,18 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 _LATIN_1 = dict.fromkeys(range(128, 256))
+THRESHOLD = 85
 _NON_WORD = re.compile(r"\W")
 
 
 @lru_cache(maxsize=1 << 16)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(clean(text).split())
+
+
 def clean(text: str) -> str:
     """Drop characters 128-255, turn everything but word characters into spaces, lower, strip."""
     return _NON_WORD.sub(" ", text.translate(_LATIN_1)).lower().strip()
-
-
-@lru_cache(maxsize=1 << 16)
-def _parts(text: str) -> tuple[str, frozenset[str]]:
-    cleaned = clean(text)
-    return cleaned, frozenset(cleaned.split())
 
 
 def ratio(p: str, q: str) -> int:
@@ -32,8 +31,7 @@ def ratio(p: str, q: str) -> int:
 @lru_cache(maxsize=1 << 16)
 def token_set_ratio(x: str, y: str) -> int:
     """How well one text's set of words covers the other's."""
-    _, first = _parts(x)
-    _, second = _parts(y)
+    first, second = _words(x), _words(y)
     if not first or not second:
         return 0
     shared, a, b = _combine(first, second)
@@ -43,8 +41,7 @@ def token_set_ratio(x: str, y: str) -> int:
 @lru_cache(maxsize=1 << 18)
 def similar(x: str, y: str) -> bool:
     """Whether `token_set_ratio(x, y)` exceeds 85, found without computing it where a bound already tells."""
-    _, first = _parts(x)
-    _, second = _parts(y)
+    first, second = _words(x), _words(y)
     if not first or not second:
         return False
     if first <= second or second <= first:
@@ -61,6 +58,16 @@ def _combine(first: frozenset[str], second: frozenset[str]) -> tuple[str, str, s
 
 
 def _exceeds(p: str, q: str) -> bool:
-    # 100 * ratio must round to 86 or more; the two quick ratios are upper bounds, so falling short of them decides.
-    matcher = SequenceMatcher(None, p, q)
-    return p == q or all(round(100 * bound()) > 85 for bound in (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio))
+    """Whether `ratio(p, q) > 85`, from upper bounds on the number of matching characters where they decide it."""
+    if p == q:
+        return True
+    length = len(p) + len(q)
+    if _percent(min(len(p), len(q)), length) <= THRESHOLD:
+        return False
+    if _percent(sum(min(p.count(char), q.count(char)) for char in set(q)), length) <= THRESHOLD:
+        return False
+    return ratio(p, q) > THRESHOLD
+
+
+def _percent(matches: int, length: int) -> int:
+    return round(100 * (2.0 * matches / length))

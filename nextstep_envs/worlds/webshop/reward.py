@@ -82,12 +82,14 @@ def levels(product_category: str) -> frozenset[str]:
 
 
 def _has_attribute(product: Product, attribute: str) -> bool:
-    return (
-        any(similar(own, attribute) for own in product.attributes)
-        or attribute in product.title.lower()
-        or attribute in " ".join(product.bullets).lower()
-        or attribute in product.description.lower()
+    return any(similar(own, attribute) for own in product.attributes) or any(
+        attribute in text for text in _lowered(product.title, product.bullets, product.description)
     )
+
+
+@lru_cache(maxsize=1 << 12)
+def _lowered(title: str, bullets: tuple[str, ...], description: str) -> tuple[str, str, str]:
+    return title.lower(), " ".join(bullets).lower(), description.lower()
 
 
 def count_option_hits(chosen: Iterable[str], wanted: Iterable[str | tuple[str, str]]) -> int:
