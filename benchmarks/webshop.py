@@ -97,7 +97,8 @@ def main() -> None:
     merged: dict[str, float] = {}
     for name in ("steps", *map(str, args.products)):
         command = [sys.executable, *sys.argv, "--part", name]
-        merged |= json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        merged |= json.loads(printed.splitlines()[-1])
     print(json.dumps(merged))
 
 

@@ -70,9 +70,7 @@ class BareEnv(gym.Env[str, str]):
     ) -> None:
         check_choice("interface", interface, ("text",))
         check_render_mode(render_mode, self.metadata["render_modes"])
-        if max_steps is not None and (
-            isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1
-        ):
+        if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
             raise ConfigError(f"max_steps={max_steps!r} must be a whole number > 0, or None for no limit")
         self._kwargs = {"world": world, "split": split, "max_steps": max_steps, "render_mode": render_mode}
         self._kwargs |= world_kwargs
@@ -96,7 +94,7 @@ class BareEnv(gym.Env[str, str]):
         for key in options:
             check_choice("reset option", key, RESET_OPTIONS)
         sample = options.get("sample", 0)
-        if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
+        if isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 0:
             raise ConfigError(f"options['sample']={sample!r} must be a whole number >= 0")
         task = None if options.get("task_id") is None else self.world.task(str(options["task_id"]))
         super().reset(seed=seed)
@@ -104,7 +102,7 @@ class BareEnv(gym.Env[str, str]):
         if task is None:
             task = self.world.task(self.world.sample_id(self.split, stream(episode_seed, "task")))
         self._task, self._state = task, self.world.begin(task, stream(episode_seed, "world"))
-        self._steps, self._sample, self._over = 0, sample, False
+        self._steps, self._sample, self._over = 0, int(sample), False
         return self.world.view(self._state), self._info(Usage())
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
@@ -112,7 +110,7 @@ class BareEnv(gym.Env[str, str]):
         if not isinstance(action, str):
             raise ActionError(f"a text action must be a str, got {type(action).__name__} {action!r}")
         if self._task is None or self._over:
-            raise RuntimeError("the episode is over; call reset first" if self._over else "call reset before step")
+            raise RuntimeError(f"{'the episode is over' if self._over else 'no episode has begun'}; call reset first")
         self._state, view = self.world.act(self._state, action)
         self._steps += 1
         info = self._info(Usage(env_steps=1))
@@ -127,6 +125,8 @@ class BareEnv(gym.Env[str, str]):
 
     def render(self) -> str | None:
         """What the world shows now (`render_mode="ansi"`)."""
+        if self._task is None:
+            raise RuntimeError("no episode has begun; call reset first")
         return self.world.view(self._state) if self.render_mode == "ansi" else None
 
     def snapshot(self) -> tuple[Any, ...]:

@@ -33,7 +33,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
     `{"subtask": ..., "worker_id": ..., "access_list": [...]}`, `{"finish": true}` and
     `{"workflow": [step, ...]}` (runs the whole plan and ends). Access list entries are earlier step numbers, `"last"`
     or `"all"`; `{task}` in a subtask stands for the task's text. What cannot be run is an *invalid action*: it runs
-    nothing, uses one step, and the next observation says why.
+    nothing, uses one step, the next observation says why, and `info["invalid_action"]` is True.
 
     ## Observation space
     `"vector"`: `Dict(observation=Box float32 [n], action_mask=Box int8 [n_actions])`;

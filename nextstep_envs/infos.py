@@ -52,6 +52,7 @@ def _info(setup: Setup, state: State, mask: Mask, usage: Usage, records: tuple[A
         "books": {},
         "records": records,
         "action_mask": mask,
+        "invalid_action": bool(state.notice),
     }
 
 
@@ -86,6 +87,8 @@ def columns(
         by_name[name], by_name[f"_{name}"] = _scatter(n, at, terms[name]), has.copy()
     sample = np.zeros(n, int)
     sample[at] = [state.sample for state in states]
+    invalid = np.zeros(n, bool)
+    invalid[at] = [bool(state.notice) for state in states]
     values: dict[str, Any] = {
         "task_id": objects(n, at, [state.task.task_id for state in states]),
         "sample": sample,
@@ -95,6 +98,7 @@ def columns(
         "books": {},
         "records": objects(n, at, records),
         "action_mask": action_mask,
+        "invalid_action": invalid,
     }
     return {key: value for name, column in values.items() for key, value in ((name, column), (f"_{name}", has.copy()))}
 

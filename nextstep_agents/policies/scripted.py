@@ -61,7 +61,7 @@ WARM_START_PLANS: tuple[str, ...] = (
     "planner.plan>tool.carry",
     "planner.plan>verifier.carry",
     "general.plan>verifier.carry",
-    "general.plan>tool.carry",
+    "planner.plan>general.carry",
 )
 
 

@@ -21,7 +21,7 @@ def _skills(*levels: float) -> tuple[tuple[str, float], ...]:
 #                          beauty electronics garden fashion grocery
 _GENERAL = _skills(0.2, 0.9, 0.2, 0.2, 0.7)
 _TOOLS = _skills(0.6, 0.3, 0.9, 0.3, 0.3)
-_PLANNING = _skills(0.9, 0.2, 0.3, 0.9, 0.3)
+_PLANNING = _skills(0.9, 0.2, 0.4, 0.9, 0.3)
 _VERIFICATION = _skills(0.3, 0.3, 0.3, 0.9, 0.9)
 
 DEFAULT_POOL: tuple[WorkerSpec, ...] = (

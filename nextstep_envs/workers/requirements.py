@@ -50,6 +50,9 @@ _FEATURE = _alternatives([lay for domain in DOMAINS for lay, _ in domain.attribu
 _PRICE = re.compile(r",?(?: and)? ?price lower than (\d+(?:\.\d+)?) dollars")
 _OPTIONS = re.compile(r" with ((?:(?! with )[^:,\n])+: .*)$")
 _OPENING = re.compile(r"\b(?:find me|show me|i need|i want|(?:i am |i'm )?looking for)\b(?! you)", re.IGNORECASE)
+_INSTRUCTION = re.compile(
+    r"\b(?:plan|list|analy[sz]e|requirements?|check|verify|review|buy|purchase|order|shop|search|find|open|request|task)\b"
+)
 _PIECES = re.compile(r",| and | with | for ")
 _PROSE = re.compile(r"^(?:to (?:buy|find|get) )?(?:an?|some|the) (.+?)(?= which | that | with | for | in | of |,|$)")
 _NOUN_END = re.compile(r" with | for ")
@@ -86,24 +89,25 @@ def guess_domain(text: str) -> str:
     return max(votes, key=lambda d: (votes[d], d)) if votes else ""
 
 
-def request_in(text: str) -> str:
-    """The shopper's request inside an instruction, from "find me" on; "" where there is none."""
-    start = _OPENING.search(text)
-    if start:
-        return text[start.start() :]
-    return text if _PRICE.search(text.lower()) else ""
+def split_subtask(text: str) -> tuple[str, str]:
+    """The instruction in a subtask and the shopper's request in it, either possibly "".
 
-
-def head_of(text: str) -> str:
-    """The instruction before the request, or all of it where there is none."""
-    start = _OPENING.search(text)
-    return text[: start.start()] if start else text
+    The request begins at its usual opening ("find me" ...), or after the colon that ends an instruction; a text
+    without either is a request if it names a price limit.
+    """
+    opening = _OPENING.search(text)
+    head, colon, rest = text.partition(": ")
+    if colon and _INSTRUCTION.search(head.lower()) and not (opening and opening.start() < len(head)):
+        return head, rest
+    if opening:
+        return text[: opening.start()], text[opening.start() :]
+    return ("", text) if _PRICE.search(text.lower()) else (text, "")
 
 
 @lru_cache(maxsize=4096)
 def parse_request(text: str) -> Requirements | None:
     """Understand a raw request as far as plain English goes (no trade words); None where nothing is asked for."""
-    body = request_in(text).lower().strip(" .\n")
+    body = split_subtask(text)[1].lower().strip(" .\n")
     if not body:
         return None
     price = _PRICE.search(body)

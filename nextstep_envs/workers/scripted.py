@@ -16,10 +16,9 @@ from nextstep_envs.workers.base import WorkerSpec
 from nextstep_envs.workers.requirements import (
     Requirements,
     guess_domain,
-    head_of,
     parse_list,
     parse_request,
-    request_in,
+    split_subtask,
     translate,
     write_list,
 )
@@ -78,7 +77,7 @@ class ScriptedWorker:
     def skill(self, job: Job) -> float:
         """This worker's skill in the domain that subtask and context are about."""
         levels = dict(self.spec.skills)
-        domain = guess_domain("\n".join((request_in(job.subtask), *job.context)))
+        domain = guess_domain("\n".join((split_subtask(job.subtask)[1], *job.context)))
         if domain in levels:
             return levels[domain]
         return sum(levels.values()) / len(levels) if levels else UNKNOWN_DOMAIN_SKILL
@@ -106,7 +105,7 @@ class _Knows:
 
 def understand(subtask: str) -> Mode:
     """What a subtask asks for, by the key words outside the shopper's request."""
-    head = head_of(subtask).lower()
+    head = split_subtask(subtask)[0].lower()
     if _CHECK.search(head):
         return "check"
     if _BUY.search(head):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 import nextstep_envs  # noqa: F401
+from nextstep_envs.bare import BareEnv
 from nextstep_envs.errors import ActionError, ConfigError, DataError
 
 ID = "NextStep/WebShop-v0"
@@ -36,7 +40,7 @@ def test_a_purchase_ends_the_episode_with_its_outcome() -> None:
     assert terminated and not truncated and info["outcome"]["score"] == reward == info["outcome"].score
     assert {"score", "success", "r_type", "r_att", "r_price"} <= set(info["outcome"])
     assert info["cost_terms"]["env_steps"] == 1 and "budget_exhausted" not in info
-    assert "Your score (min 0.0, max 1.0)\nReward Details" in page
+    assert "Your score (min 0.0, max 1.0)\n\nReward Details" in page
     with pytest.raises(RuntimeError, match="reset"):
         env.step("search[x]")
 
@@ -48,6 +52,68 @@ def test_running_out_of_steps_terminates_unbought() -> None:
     _, reward, terminated, truncated, info = env.step("think[hm]")
     assert (reward, terminated, truncated) == (0.0, True, False)
     assert info["budget_exhausted"] == "env_steps" and info["outcome"].score == 0.0
+
+
+def test_a_purchase_on_the_last_step_is_no_exhausted_budget() -> None:
+    env = make(max_steps=3)
+    _, info = env.reset(seed=0)
+    found = env.step("search[lamp]")[4]
+    env.step(f"click[{found['available_actions']['clickables'][2]}]")
+    _, _, terminated, _, info = env.step("click[buy now]")
+    assert terminated and "budget_exhausted" not in info
+
+
+def test_every_action_costs_one_step_even_if_it_does_nothing() -> None:
+    env = make()
+    env.reset(seed=0)
+    for action in ("search[lamp]", "nonsense", "click[nothing]"):
+        info = env.step(action)[4]
+        assert info["cost_terms"]["env_steps"] == info["cost"] == 1.0 and info["cost_terms"]["tokens"] == 0.0
+        assert info["books"] == {}
+
+
+def test_the_seed_chooses_the_task_and_samples_share_it() -> None:
+    env, other = make(), make()
+    first = [env.reset(seed=9, options={"sample": k})[1]["task_id"] for k in (0, 1, np.int64(2))]
+    assert len(set(first)) == 1 and first[0] == other.reset(seed=9)[1]["task_id"]
+    drawn = {env.reset()[1]["task_id"] for _ in range(20)}
+    assert len(drawn) > 10
+
+
+def test_tasks_come_from_their_split() -> None:
+    for split, low, high in (("test", 0, 499), ("dev", 500, 1499), ("train", 1500, 1 << 30)):
+        env = make(split=split)
+        numbers = [int(env.reset(seed=seed)[1]["task_id"]) for seed in range(30)]
+        assert all(low <= number <= high for number in numbers)
+
+
+def test_a_reference_episode_through_gymnasium(webshop_data: Path) -> None:
+    golden = json.loads(gzip.decompress((webshop_data / "golden.json.gz").read_bytes()))
+    for episode in golden["episodes"]:
+        env = make(data_dir=str(webshop_data), goals=episode["goal_set"], reveal_score=True)
+        page, info = env.reset(options={"task_id": episode["task_id"]})
+        expected = episode["steps"][0]
+        assert (page, info["available_actions"]) == (expected["text_rich"], expected["available_actions"])
+        for number, (action, expected) in enumerate(zip(episode["actions"], episode["steps"][1:], strict=True), 1):
+            page, reward, terminated, truncated, info = env.step(action)
+            assert (page, reward, truncated) == (expected["text_rich"], expected["reward"], False)
+            assert terminated == (expected["done"] or number == 15)
+            assert info["available_actions"] == expected["available_actions"]
+        if episode["reward_info"]:
+            assert dict(info["outcome"].details) == episode["reward_info"]
+
+
+def test_nothing_works_before_the_first_reset() -> None:
+    env = BareEnv(render_mode="ansi")
+    for call in (lambda: env.step("search[x]"), env.render):
+        with pytest.raises(RuntimeError, match="call reset first"):
+            call()
+
+
+def test_rendering_shows_the_open_page() -> None:
+    env = make(render_mode="ansi")
+    assert env.reset(seed=0)[0] == env.render()
+    assert env.step("search[lamp]")[0] == env.render()
 
 
 def test_no_limit_means_no_limit() -> None:
@@ -83,8 +149,6 @@ def test_snapshots_and_pickles_continue_identically() -> None:
     ],
 )
 def test_bad_arguments_are_named(kwargs: dict[str, Any], match: str) -> None:
-    from nextstep_envs.bare import BareEnv
-
     with pytest.raises(Exception, match=match):
         BareEnv(**kwargs)
 

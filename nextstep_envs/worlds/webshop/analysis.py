@@ -25,7 +25,8 @@ _PICTOGRAPHS = """A9 AE 203C 2049 2122 2139 2194-2199 21A9-21AA 231A-231B 2328 2
 1F232-1F23A 1F23C-1F23F 1F249-1F3FA 1F400-1F53D 1F546-1F64F 1F680-1F6FF 1F774-1F77F 1F7D5-1F7FF 1F80C-1F80F 1F848-1F84F
 1F85A-1F85F 1F888-1F88F 1F8AE-1F8FF 1F90C-1F93A 1F93C-1F945 1F947-1FAFF 1FC00-1FFFD"""
 _HAN = "2E80-2E99 2E9B-2EF3 2F00-2FD5 3005 3007 3021-3029 3038-303B 3400-4DBF 4E00-9FFF F900-FAD9 20000-323AF"
-_COMPLEX = "E01-E3A E40-E4E E81-EDF 1000-103F 1050-108F 109A-109F 1780-17D3 17D7 17DC-17DD 1950-19DF 1A20-1AAD AA60-AADF"
+_COMPLEX = """E01-E3A E40-E4E E81-EBD EC0-ECD EDC-EDF 1000-103F 1050-108F 109A-109F 1780-17D3 17D7 17DC-17DD 1950-1974
+1980-19C9 19DE-19DF 1A20-1A7C 1AA0-1AAD A9E0-A9EF A9FA-A9FE AA60-AADF"""
 # Alphabetic although not of category L or Nl: modifier symbols, Armenian and Hebrew marks, circled and squared letters.
 _OTHER_LETTERS = "2C2-2C5 2D2-2D7 2DE-2DF 2E5-2FF 55A-55C 55E 58A 5F3 24B6-24E9 A708-A721 A789-A78A 1F130-1F189"
 
@@ -56,7 +57,12 @@ class _WordBreak(dict[int, str]):
 
     def __init__(self) -> None:
         super().__init__({0x200D: "J", 0x200B: _NOTHING, 0x202F: "U", 0x66B: "N"})
-        for kind, chars in (("b", ":··՟״‧︓﹕："), ("c", ",;\u037e։،؍٬߸⁄︐︔﹐﹔，；"), ("d", ".'‘’․﹒＇．")):
+        joiners = (
+            ("b", ":\u00b7\u0387\u055f\u05f4\u2027\ufe13\ufe55\uff1a"),
+            ("c", ",;\u037e\u0589\u060c\u060d\u066c\u07f8\u2044\ufe10\ufe14\ufe50\ufe54\uff0c\uff1b"),
+            ("d", ".'\u2018\u2019\u2024\ufe52\uff07\uff0e"),
+        )
+        for kind, chars in joiners:
             self.update((ord(char), kind) for char in chars)
 
     def __missing__(self, code: int) -> str:

@@ -1,17 +1,17 @@
 """The generated shop: a seeded catalogue in the published raw schema, any number of products.
 
-A shopper's request uses everyday words, titles use the trade's. Most product types have about 17 near-duplicates in a
-catalogue of 1,000 that differ in attributes, options and price, and a few accessories whose texts hold the
-shopper's words and so match the request better than the product wanted. What a product can do stands
-partly in its title and description (trade words, found by search) and mostly in its feature list (shopper's words,
-not indexed). So the first hit is usually wrong, and reading pays.
+A shopper's request uses everyday words, titles use the trade's. Of 1,000 products, each of 50 types has 16
+near-duplicates that differ in attributes, options and price, and 4 accessories whose texts hold the shopper's name for
+the product more often than the product's own. What a product can do stands partly in its title and description (trade
+words, found by search) and mostly in its feature list (shopper's words, not indexed). So the first hit is often
+wrong, and reading pays.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.worlds.webshop.vocabulary import ADJECTIVES, DOMAINS, MODELS, Domain, Kind
@@ -21,7 +21,6 @@ Raw = dict[str, Any]
 ATTRIBUTES = 5  # of a product
 PLAIN_SHARE = 0.8  # of feature lines that use the shopper's words
 LISTED_SHARE = 0.5  # of products whose feature list is complete; else one attribute stands in the description only
-LAY_SHARE = 0.5  # of descriptions that name the product in the shopper's words
 RANGE_SHARE = 0.09  # of products with a price range, as in the published 1,000
 INSTRUCTED_SHARE = 0.9  # of the first products (accessories aside) that have an instruction ...
 INSTRUCTED_FIRST = 2000  # ... later ones have none: in the published 1.18 million, few have one
@@ -90,49 +89,75 @@ class _Texts:
         return self._known.setdefault(values, [{"value": value} for value in values])  # type: ignore[no-any-return]
 
 
+class _Listing(NamedTuple):
+    """What makes a product one for a shopper, or an accessory."""
+
+    title: str
+    nouns: tuple[str, ...]
+    query: str
+    shelf: str
+    description: str
+    attributes: list[tuple[str, str]]
+    price_scale: float
+
+
+def _wanted(domain: Domain, kind: Kind, rng: random.Random) -> _Listing:
+    """A product of the kind itself: trade words in title and description, the shopper's name for it once."""
+    brand, model = rng.choice(domain.brands), rng.choice(MODELS)
+    attributes = rng.sample(domain.attributes, ATTRIBUTES)
+    shown, second, third = (trade for _, trade in attributes[:3])
+    nouns = (brand, model, kind.trade, *(word for word in shown.split() if word not in ADJECTIVES))
+    return _Listing(
+        f"{brand} {model} {rng.randrange(2, 100)} {kind.trade.title()}, {shown.title()}",
+        nouns,
+        kind.trade.removesuffix("s") + "s",
+        f"{kind.shelf} › {kind.trade.title()}",
+        f"{brand} {kind.trade}: {second}, {third}. Your next {kind.lay}.",
+        attributes,
+        1.0,
+    )
+
+
+def _accessory(domain: Domain, kind: Kind, rng: random.Random) -> _Listing:
+    """Something sold for the kind: its texts name the kind in the shopper's words, more often than the kind's own."""
+    brand, model = rng.choice(domain.brands), rng.choice(MODELS)
+    return _Listing(
+        f"{brand} {model} {rng.randrange(2, 100)} {kind.lay.title()} {kind.accessory.title()}",
+        (brand, model, kind.lay, kind.accessory),
+        f"{kind.lay} accessories",
+        f"Accessories › {kind.lay.title()}",
+        f"{brand} {kind.accessory}, sold on its own. {rng.choice(_FITS).format(kind.lay)}",
+        rng.sample(domain.attributes, 1),
+        0.4,
+    )
+
+
 def _product(index: int, rng: random.Random, texts: _Texts) -> tuple[Raw, Raw, list[str]]:
     domain, kind = _KINDS[index % len(_KINDS)]
     accessory = index // len(_KINDS) % ACCESSORY_EVERY == ACCESSORY_EVERY // 2
-    brand, model = rng.choice(domain.brands), f"{rng.choice(MODELS)} {rng.randrange(2, 100)}"
-    attributes = rng.sample(domain.attributes, ATTRIBUTES)
-    if accessory:
-        title, nouns = f"{brand} {model} {kind.lay.title()} {kind.accessory.title()}", [brand, model, kind.accessory]
-        noun, query, shelf = f"{kind.lay} {kind.accessory}", f"{kind.lay} accessories", "Accessories"
-        told = f"{brand} {kind.accessory}, sold on its own. {rng.choice(_FITS).format(kind.lay)}"
-        scale = 0.4
-    else:
-        shown = attributes[0][1]
-        title, nouns = f"{brand} {model} {kind.trade.title()}, {shown.title()}", [brand, model, kind.trade]
-        nouns += [word for word in shown.split() if word not in ADJECTIVES]
-        noun, query, shelf = kind.trade, kind.trade.removesuffix("s") + "s", kind.shelf
-        told = f"{brand} {noun}: {attributes[1][1]}, {attributes[2][1]}. Your next {kind.lay}."
-        scale = 1.0
-    if accessory:
-        attributes = attributes[:1]
-    listed = attributes if rng.random() < LISTED_SHARE else [attributes[0], *attributes[2:]]
-    leaf = kind.lay if accessory else noun
-    bullets = [rng.choice(_LEADS), *(_feature(pair, rng) for pair in listed)]
-    phrases = [texts.same(lay) for lay, _ in attributes]
-    rng.shuffle(phrases)
+    listing = (_accessory if accessory else _wanted)(domain, kind, rng)
+    complete = accessory or rng.random() < LISTED_SHARE
+    listed = [pair for i, pair in enumerate(listing.attributes) if complete or i != 1]
+    phrases = [lay for lay, _ in listing.attributes]
     asin = _asin(index)
     item = {
         "asin": asin,
-        "name": title,
-        "full_description": told,
-        "small_description": [texts.same(bullet) for bullet in bullets],
-        "pricing": _pricing(kind, scale, rng),
+        "name": listing.title,
+        "full_description": listing.description,
+        "small_description": [texts.same(line) for line in (rng.choice(_LEADS), *(_feature(p, rng) for p in listed))],
+        "pricing": _pricing(kind, listing.price_scale, rng),
         "images": [],
-        "product_category": texts.same(f"{domain.department} › {shelf} › {leaf.title()}"),
+        "product_category": texts.same(f"{domain.department} › {listing.shelf}"),
         "category": domain.name,
-        "query": texts.same(query),
+        "query": texts.same(listing.query),
         "customization_options": _options(domain, rng, texts),
     }
     entry: Raw = {"attributes": sorted(phrases)}
     if not accessory and index < INSTRUCTED_FIRST and rng.random() < INSTRUCTED_SHARE:
-        wanted = phrases[: rng.choice((3, 3, 4))]
+        wanted = rng.sample(phrases, rng.choice((3, 3, 4)))
         entry["instruction"] = _instruction(kind.lay, wanted, rng)
         entry["instruction_attributes"] = wanted
-    return item, entry, [texts.same(word) for word in " ".join(nouns).lower().split() if not word.isdecimal()]
+    return item, entry, [texts.same(word) for word in " ".join(listing.nouns).lower().split()]
 
 
 def _feature(pair: tuple[str, str], rng: random.Random) -> str:

@@ -84,7 +84,8 @@ class Goals(Sequence[Goal]):
         index = bisect_right(self._starts, unshuffled) - 1
         source = self._sources[index]
         product = self._products[source.product]
-        price_text = "" if source.price_upper == NO_LIMIT else f", and price lower than {source.price_upper:.2f} dollars"
+        limit = source.price_upper
+        price_text = "" if limit == NO_LIMIT else f", and price lower than {limit:.2f} dollars"
         options: tuple[tuple[str, str], ...] | tuple[str, ...]
         if source.options is None:
             options = _combination(product, unshuffled - self._starts[index])
@@ -99,7 +100,7 @@ class Goals(Sequence[Goal]):
             instruction=source.text + option_text + price_text,
             attributes=source.attributes,
             options=options,
-            price_upper=source.price_upper,
+            price_upper=limit,
             weight=source.weight,
             query=product.query,
             product_category=product.product_category,
@@ -134,6 +135,8 @@ def _synthetic(products: Sequence[Product], prices: Sequence[float], rng: random
     for i, product in enumerate(products):
         if not product.instruction:
             continue
+        if not product.instruction_attributes:
+            raise DataError(f"product {product.asin}: its instruction has no instruction_attributes; add at least one")
         limit = _price_limit(prices[i], rng)
         count = prod(len(values) for _, values in product.options)
         if count:

@@ -138,12 +138,15 @@ class Pages:
         options = dict(state.options)
         score = repr(self.shop.score(state.task_id, state.asin, options).score) if self.reveal_score else ""
         choice = json.dumps(options, sort_keys=True).translate(_HTML_SAFE)
-        thanks = ("Thank you for shopping with us!", "Your code: ", "None", " (Paste it in your MTurk interface.)")
-        purchase = ("Purchased", "asin", state.asin, "options", choice, "attrs", "None", "category", "None", "query")
-        purchase += ("None", "product category", "None")
-        target = ("Target", "asin", "options", "attrs", "price upper", "instuction text", "category")
-        target += ("product category", "query", "Goal ", "None")
-        above = self._lines((*thanks, *purchase, *target, "Reward", "Your score (min 0.0, max 1.0)"))
+        above = self._lines(
+            (
+                *("Thank you for shopping with us!", "Your code: ", "None", " (Paste it in your MTurk interface.)"),
+                *("Purchased", "asin", state.asin, "options", choice, "attrs", "None", "category", "None"),
+                *("query", "None", "product category", "None"),
+                *("Target", "asin", "options", "attrs", "price upper", "instuction text", "category"),
+                *("product category", "query", "Goal ", "None", "Reward", "Your score (min 0.0, max 1.0)"),
+            )
+        )
         # Not a line like the others: where the score is hidden, an empty one stays.
         return above + score + ("\n" if self._rich else SEPARATOR) + self._lines(("Reward Details ", "None"))
 

@@ -88,11 +88,12 @@ def _best(total: NDArray[np.float32], k: int) -> NDArray[np.intp]:
         threshold = np.partition(values, len(values) - k)[len(values) - k]
         kept = (values >= threshold).nonzero()[0]
         found, values = found[kept], values[kept]
-    return found[(-values).argsort(kind="stable")[:k]]
+    order: NDArray[np.intp] = (-values).argsort(kind="stable")[:k]
+    return found[order]
 
 
 def stored_length(length: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Document lengths as Lucene keeps them, in one byte: exact to 39, then the 4 leading bits of the excess over 24."""
+    """Document lengths as Lucene keeps them, in one byte: exact to 39, then 4 leading bits of what exceeds 24."""
     excess = np.maximum(length - 24, 0)
     bits = np.frexp(excess)[1]  # number of bits of the excess
     shift = np.maximum(bits - 4, 0)

@@ -12,7 +12,8 @@ from typing import Any
 
 from nextstep_envs.errors import ConfigError, DataError, check_choice
 from nextstep_envs.types import Outcome
-from nextstep_envs.worlds.webshop import data
+from nextstep_envs.worlds.webshop import files as disk
+from nextstep_envs.worlds.webshop.data import check_num_products, products_from_raw
 from nextstep_envs.worlds.webshop.goals import Goals, build_goals, cumulative_weights, sample_index
 from nextstep_envs.worlds.webshop.products import Goal, Product
 from nextstep_envs.worlds.webshop.reward import score_purchase
@@ -45,6 +46,7 @@ class Shop:
         products: Sequence[Product],
         price_seed: int = 0,
         human: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+        source: tuple[Any, ...] | None = None,
     ) -> None:
         """Build a shop from products.
 
@@ -52,9 +54,15 @@ class Shop:
             products: in file order, nouns known.
             price_seed: seed of sampled prices and price limits.
             human: ASIN to human instructions, for human goals; None for synthetic goals.
+            source: arguments of `load_shop` that give this shop again; a pickle then holds only these.
         """
         if not products:
             raise DataError("the shop has no products; the products file must hold at least one")
+        unknown = [product.asin for product in products if product.nouns is None]
+        if unknown:
+            raise DataError(
+                f"the name's nouns of {len(unknown)} products ({unknown[0]} ...) are unknown; pass a noun table"
+            )
         self.goals, prices = build_goals(products, price_seed, human)
         if not self.goals:
             kind = "synthetic" if human is None else "human"
@@ -67,7 +75,9 @@ class Shop:
         self._index = SearchIndex(tuple(self.products), map(indexed_text, products))
         self._weights = self.goals.weights()
         self._cumulative: dict[str, array[float]] = {}
-        self._recipe: tuple[Callable[..., Shop], tuple[Any, ...]] = (Shop, (tuple(products), price_seed, human))
+        self._recipe: tuple[Callable[..., Shop], tuple[Any, ...]] = (
+            (Shop, (tuple(products), price_seed, human)) if source is None else (load_shop, source)
+        )
 
     def search(self, query: str, rng: random.Random | None = None) -> list[str]:
         """The ASINs of a query, best first: at most 50 by BM25.
@@ -156,7 +166,7 @@ def load_shop(
     """Load a shop, or return the one already loaded with the same arguments from the same files.
 
     Args:
-        data_dir: folder with the published files (see `data.find_files`); None for the generated catalogue.
+        data_dir: folder with the published files (see `files.find_files`); None for the generated catalogue.
         goals: "synthetic" or "human" (needs items_human_ins.json[.gz]).
         price_seed: seed of sampled prices and price limits, drawn in the reference's order.
         num_products: read the first so many; None for all (1,000 generated ones).
@@ -167,33 +177,27 @@ def load_shop(
         MissingExtraError: a name's nouns are not in a title_nouns table and spaCy is not installed.
     """
     check_choice("goals", goals, GOAL_SETS)
-    data.check_num_products(num_products)
+    check_num_products(num_products)
     if isinstance(price_seed, bool) or not isinstance(price_seed, int):
         raise ConfigError(f"price_seed={price_seed!r} must be a whole number")
     if data_dir is None:
         if goals == "human":
             raise ConfigError("goals='human' needs data_dir with items_human_ins.json; the catalogue has none")
-        shop = _generated(price_seed, num_products or GENERATED_PRODUCTS)
-    else:
-        files = data.find_files(data_dir)
-        if goals == "human" and files.human is None:
-            raise DataError(f"{files.items.parent}: no items_human_ins*.json[.gz]; goals='human' needs it")
-        states = tuple(path and path.stat() for path in files)
-        version = tuple(state and (state.st_mtime_ns, state.st_size) for state in states)
-        shop = _loaded(files, version, goals, price_seed, num_products)
-    if shop._recipe[0] is Shop:
-        folder = None if data_dir is None else str(Path(data_dir).expanduser().resolve())
-        shop._recipe = (load_shop, (folder, goals, price_seed, num_products))
-    return shop
+        return _generated(price_seed, num_products or GENERATED_PRODUCTS)
+    files = disk.find_files(Path(data_dir).expanduser().resolve())
+    if goals == "human" and files.human is None:
+        raise DataError(f"{files.items.parent}: no items_human_ins*.json[.gz]; goals='human' needs it")
+    states = tuple(path and path.stat() for path in files)
+    version = tuple(state and (state.st_mtime_ns, state.st_size) for state in states)
+    return _loaded(files, version, goals, price_seed, num_products)
 
 
 @lru_cache(maxsize=4)
-def _loaded(files: data.DataFiles, version: object, goals: str, price_seed: int, num_products: int | None) -> Shop:
-    human = data.load_human_instructions(files.human) if goals == "human" and files.human else None
-    try:
-        return Shop(data.load_products(files, num_products), price_seed, human)
-    except DataError as error:
-        raise DataError(f"{files.items.parent}: {error}") from None
+def _loaded(files: disk.DataFiles, version: object, goals: str, price_seed: int, num_products: int | None) -> Shop:
+    """`version` changes when a file does, so that a new file is not answered with an old shop."""
+    human = disk.load_human_instructions(files.human) if goals == "human" and files.human else None
+    products = disk.load_products(files, num_products)
+    return Shop(products, price_seed, human, (str(files.items), goals, price_seed, num_products))
 
 
 @lru_cache(maxsize=4)
@@ -201,6 +205,6 @@ def _generated(price_seed: int, num_products: int) -> Shop:
     from nextstep_envs.worlds.webshop import catalogue
 
     items, instructions, nouns = catalogue.generate(num_products)
-    products = data.products_from_raw(items, instructions, nouns)
+    products = products_from_raw(items, instructions, nouns)
     del items, instructions, nouns
-    return Shop(products, price_seed)
+    return Shop(products, price_seed, source=(None, "synthetic", price_seed, num_products))

@@ -138,7 +138,7 @@ def test_an_option_named_like_a_button_acts_like_it(shop: Shop) -> None:
     assert walk(shop, *TRAP, "click[back to search]").page == "search"
     assert walk(shop, *TRAP, "click[< prev]").page == "results"
     assert walk(shop, *TRAP, "click[search]") == walk(shop, *TRAP)
-    assert walk(shop, *TRAP, "click[next >]").options == (("what", "next >"),)  # no results page, so an option after all
+    assert walk(shop, *TRAP, "click[next >]").options == (("what", "next >"),)  # there is no next page
 
 
 def test_a_purchase_ends_the_session(shop: Shop) -> None:

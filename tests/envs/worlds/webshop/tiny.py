@@ -8,8 +8,6 @@ from nextstep_envs.worlds.webshop.data import products_from_raw
 from nextstep_envs.worlds.webshop.session import Session, step
 from nextstep_envs.worlds.webshop.shop import Shop
 
-INSTRUCTION = "Find me a warm lamp with color: red, and size: red"  # task 0 or another: all start alike
-
 
 def raw(asin: str, name: str, **fields: Any) -> dict[str, Any]:
     """A product in the published schema."""
@@ -26,7 +24,7 @@ def options(**names: list[str]) -> dict[str, Any]:
 
 
 def tiny_shop() -> Shop:
-    """Three lamps that "lamp" finds in the order LAMP1, LAMP2, LAMP3, and products reached by "<c>" or "<q>" only."""
+    """Three lamps that "lamp" finds in the order LAMP3, LAMP2, LAMP1, and products reached by "<c>" or "<q>" only."""
     items = [
         raw(
             "LAMP1", "lamp", small_description=["  shiny ", "", " \n", "two\nlines"],
