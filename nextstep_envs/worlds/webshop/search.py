@@ -46,9 +46,10 @@ class SearchIndex:
         self._documents = documents[order]
         self._starts = array("l", [0, *np.cumsum(frequency).tolist()])
         n = np.count_nonzero(lengths)  # a document without terms counts neither here nor in the average
+        average = max(lengths.sum(), 1) / max(n, 1)
         weight = np.log(1 + (n - frequency + 0.5) / (frequency + 0.5))
         norm = np.empty(len(asins))
-        norm[rank] = K1 * (1 - B + B * stored_length(lengths) / (lengths.sum() / max(n, 1)))
+        norm[rank] = K1 * (1 - B + B * stored_length(lengths) / average)
         f = counts[order]
         del order, documents
         self._impacts = np.repeat(weight, frequency)

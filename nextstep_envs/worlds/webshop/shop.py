@@ -123,12 +123,13 @@ class Shop:
 
     def goal_index(self, task_id: str | int) -> int:
         """The position of a task in the published order: its id as a number."""
+        index = -1
         if isinstance(task_id, int) and not isinstance(task_id, bool):
-            task_id = str(task_id)
-        if isinstance(task_id, str) and task_id.isdecimal() and str(int(task_id)) == task_id:
+            index = task_id
+        elif isinstance(task_id, str) and task_id.isdecimal() and len(task_id) < 20 and str(int(task_id)) == task_id:
             index = int(task_id)
-            if index < len(self.goals):
-                return index
+        if 0 <= index < len(self.goals):
+            return index
         raise ConfigError(f"task_id={task_id!r} is unknown; use '0' to '{len(self.goals) - 1}'")
 
     def split(self, name: str) -> range:

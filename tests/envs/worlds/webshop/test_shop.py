@@ -83,7 +83,7 @@ def test_samples_stay_in_their_split_and_never_give_its_first_goal(tmp_path: Pat
         assert numbers[-1] in drawn or name == "all"
 
 
-@pytest.mark.parametrize("task_id", ["2", "-1", "01", "x", "", "٣", 0, None])
+@pytest.mark.parametrize("task_id", ["2", "-1", "01", "x", "", "٣", "9" * 5000, 1, -1, False, 0.0, None])
 def test_unknown_task_ids(shop: Shop, task_id: Any) -> None:
     shop = Shop(list(shop.products.values())[1:2])  # one goal
     with pytest.raises(ConfigError, match="task_id=.*use '0' to '0'"):
