@@ -94,7 +94,7 @@ def warm_start(
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
         optimiser.step()
-        metrics = {"loss": float(loss), "grad_norm": float(norm), "answer_tokens": float(tokens) / len(pairs)}
+        metrics = {"loss": float(loss.detach()), "grad_norm": float(norm), "answer_tokens": float(tokens) / len(pairs)}
         if report is not None:
             report(step + 1, metrics)
     return metrics

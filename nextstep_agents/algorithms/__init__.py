@@ -1,0 +1,1 @@
+"""Algorithms: one file each, and the pure functions they share."""

@@ -1,0 +1,1 @@
+"""Evaluation: how policies are compared."""

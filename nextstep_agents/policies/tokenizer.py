@@ -12,9 +12,10 @@ TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content + '<|end|>' }}"
     "{% else %}{{ '<|message|>' + m.content + '<|answer|>' }}{% endif %}{% endfor %}"
 )
-# Where merges may not cross: a JSON key with its punctuation, an identifier, a number and a run of other signs are each
-# one piece, so that an action is few tokens and a worker's name is one.
-PIECES = r"""\s?[\[{,}\]]*\s?[\[{]*"[A-Za-z_]+":|\s?[A-Za-z_]+|\s?[0-9]+|\s?[^\sA-Za-z_0-9]+|\s+"""
+# Where merges may not cross: a line after the first (workers and rules, which come back in every message), a JSON key
+# with its punctuation, an identifier, a number and a run of other signs are each one piece. So what is always the same
+# costs a token a line, an action is few tokens, and a worker's name is one.
+PIECES = r"""\n[^\n]+|\s?[\[{,}\]]*\s?[\[{]*"[A-Za-z_]+":|\s?[A-Za-z_]+|\s?[0-9]+|\s?[^\sA-Za-z_0-9]+|\s+"""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
