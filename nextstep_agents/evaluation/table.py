@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nextstep_agents.evaluation.play import Scores, play
 from nextstep_agents.evaluation.statistics import Interval, bootstrap, paired
 from nextstep_agents.policies.scripted import FixedPlanPolicy
 from nextstep_agents.training import EVALUATION_SEED, TrainResult, evaluate, make_envs, task_ids
+from nextstep_envs.workers.pool import DEFAULT_POOL
 
 PLAN_TASKS = 300  # train tasks on which the best fixed plan is chosen
 
@@ -37,10 +39,10 @@ class Comparison:
 def compare(result: TrainResult) -> Comparison:
     """Play the run's policy, its warm start and the baselines on held-out tasks."""
     settings, how = result.settings, result.settings.evaluation
-    (chooser,) = make_envs(settings, "train", 1)
-    with_everybody = {**settings.env_kwargs, "pool_size": None}
-    del with_everybody
-    plan = best_fixed_plan(_full_pool(settings), task_ids(chooser, "train", PLAN_TASKS))
+    # With every worker present, as in the test split, so that no plan is ruled out by chance.
+    full = replace(settings, env_kwargs={"pool_size": len(DEFAULT_POOL), **settings.env_kwargs})
+    (chooser,) = make_envs(full, "train", 1)
+    plan = best_fixed_plan(chooser, task_ids(chooser, "train", PLAN_TASKS))
     (text,) = make_envs(settings, "test", 1)
     ids = task_ids(text, "test", how.tasks)
     scores = {
@@ -107,8 +109,6 @@ def markdown(data: dict[str, Any]) -> str:
 
 def write(data: dict[str, Any], folder: Path) -> None:
     """Keep the table in the run folder, as JSON and Markdown."""
-    import json
-
     write_text(folder / "table.json", json.dumps(data, indent=1) + "\n")
     write_text(folder / "table.md", markdown(data))
 
@@ -116,11 +116,3 @@ def write(data: dict[str, Any], folder: Path) -> None:
 def _signed(gain: dict[str, float] | None) -> str:
     return f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
 
-
-def _full_pool(settings: Any) -> Any:
-    """Training tasks with every worker present, as in the test split, so that no plan is ruled out by chance."""
-    from dataclasses import replace
-
-    everybody = replace(settings, env_kwargs={**settings.env_kwargs, "pool_size": 4})
-    (env,) = make_envs(everybody, "train", 1)
-    return env

@@ -1,0 +1,89 @@
+"""The `nextstep` command: `envs` lists the ids, `train` trains an orchestrator; settings are Hydra overrides."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from nextstep_envs.errors import MissingExtraError, NextStepError
+
+USAGE = """usage: nextstep <command> [overrides]
+
+  envs                      list the environment ids
+  train [key=value ...]     train an orchestrator, then compare it with baselines on held-out tasks
+                            for example: nextstep train seed=1 total_steps=40 grpo.group_size=4
+                            frozen settings: nextstep train experiment=smoke
+                            all settings: nextstep train --help
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"envs": _envs, "train": _train}
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if given else 2
+    if given[0] not in commands:
+        print(f"nextstep: {given[0]!r} is no command; choose one of {', '.join(commands)}", file=sys.stderr)
+        return 2
+    try:
+        return commands[given[0]](given[1:])
+    except NextStepError as error:
+        print(f"nextstep {given[0]}: {error}", file=sys.stderr)
+        return 2
+
+
+def _envs(arguments: Sequence[str]) -> int:
+    from registry import catalog
+
+    if arguments:
+        print(f"nextstep envs takes no arguments, got {' '.join(arguments)}", file=sys.stderr)
+        return 2
+    for entry in catalog.entries():
+        print(f"{entry.id:<36} world {entry.world or '-':<10} protocol {entry.protocol or '-'}")
+    return 0
+
+
+def _train(overrides: Sequence[str]) -> int:
+    try:
+        import hydra  # noqa: F401
+        import rich  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "torch", "agents", "nextstep train") from error
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from nextstep_agents.config import compose_train
+
+    if any(word in ("-h", "--help") for word in overrides):
+        print(OmegaConf.to_yaml(OmegaConf.structured(_defaults())), end="")
+        return 0
+    return _train_with(compose_train(overrides), Console())
+
+
+def _defaults() -> Any:
+    from nextstep_agents.settings import TrainSettings
+
+    return TrainSettings
+
+
+def _train_with(settings: Any, console: Any) -> int:
+    from nextstep_agents.evaluation.table import compare, show, summary, write
+    from nextstep_agents.training import run
+
+    result = run(settings)
+    console.print(f"Trained: {result.folder} (policy, checkpoints, metrics.csv, tensorboard, traces)")
+    if settings.evaluation.tasks:
+        console.print("Comparing on held-out tasks ...")
+        data = summary(compare(result), settings.evaluation.bootstrap)
+        write(data, result.folder)
+        show(data, console)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
