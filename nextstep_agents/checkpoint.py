@@ -1,7 +1,7 @@
 """Saves and restores a training run: weights and optimiser as safetensors, the rest as JSON. No pickle.
 
-All randomness of a run is named by (seed, step), so weights, optimiser state and the step are the whole state, and a run
-that was killed at any moment goes on bit for bit.
+All randomness of a run is named by (seed, step), so weights, optimiser state and the step are the whole state, and a
+run that was killed at any moment goes on bit for bit.
 """
 
 from __future__ import annotations

@@ -39,11 +39,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When an episode is stopped from outside: turns, tokens of one answer, tokens of the conversation."""
+    """When an episode is stopped from outside: turns, tokens of one answer, tokens of the conversation.
 
-    turns: int = 12
-    new_tokens: int = 128
-    tokens: int = 2048
+    One turn by default: the orchestrator writes its whole plan at once, and an invalid one has reward 0.
+    """
+
+    turns: int = 1
+    new_tokens: int = 64
+    tokens: int = 1024
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Episode:
         lengths: sampled tokens of each decision; `cut` counts answers without a stop token.
         weight: 0 if the environment failed.
         stop: why it ended.
+        score, success: the world's outcome; 0 where the episode was stopped before it had one.
     """
 
     start: Start
@@ -74,8 +78,8 @@ class Episode:
     invalid: int = 0
     weight: float = 1.0
     stop: StopReason | None = None
-    score: float = float("nan")
-    success: float = float("nan")
+    score: float = 0.0
+    success: float = 0.0
 
     def add(self, tokens: Sequence[int], logprobs: Sequence[float] | None = None) -> None:
         """Append tokens that were given (no log-probabilities) or sampled."""
@@ -229,8 +233,8 @@ def describe(episodes: Sequence[Episode], cost_names: Sequence[str] = ()) -> dic
     stops = Counter(e.stop for e in episodes)
     metrics = {
         "reward": _mean([e.reward for e in kept]),
-        "outcome": _mean([e.score for e in kept if e.score == e.score]),
-        "success": _mean([e.success for e in kept if e.success == e.success]),
+        "outcome": _mean([e.score for e in kept]),
+        "success": _mean([e.success for e in kept]),
         "turns": _mean([len(e.answers) for e in kept]),
         "answer_tokens": _mean([n for e in episodes for n in e.lengths]),
         "valid_action_rate": 1 - sum(e.invalid for e in episodes) / actions,

@@ -102,7 +102,8 @@ def make_settings(**given: Any) -> TrainSettings:
     Raises:
         ConfigError: an unknown field or a value out of range, naming it.
     """
-    return _changed(TrainSettings(), given, "")
+    settings: TrainSettings = _changed(TrainSettings(), given, "")
+    return settings
 
 
 def _changed(settings: Any, given: Mapping[str, Any], where: str) -> Any:

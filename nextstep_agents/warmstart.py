@@ -24,14 +24,17 @@ class WarmStart:
     Attributes:
         steps: optimiser steps; 0 skips the warm start.
         messages: first messages collected from the training tasks.
+        read_messages: learn to predict the messages, too; so the words of a task mean something before the first
+            reward, which a model with random weights needs. Off for a pretrained model.
         messages_per_step, answers_per_message: size of an optimiser batch; answers to one message share its prefix.
         learning_rate: of AdamW.
     """
 
-    steps: int = 150
-    messages: int = 512
-    messages_per_step: int = 8
-    answers_per_message: int = 4
+    steps: int = 200
+    messages: int = 2048
+    read_messages: bool = True
+    messages_per_step: int = 32
+    answers_per_message: int = 1
     learning_rate: float = 4e-3
 
     def __post_init__(self) -> None:
@@ -42,8 +45,11 @@ class WarmStart:
             raise ConfigError(f"steps={self.steps!r} must be >= 0")
 
 
-def answers_batch(policy: LLMPolicy, pairs: Sequence[tuple[str, str]]) -> Batch:
-    """Rows of (message, answer): the answer's tokens are the action tokens, as if they had been sampled."""
+def answers_batch(policy: LLMPolicy, pairs: Sequence[tuple[str, str]], read_messages: bool = False) -> Batch:
+    """Rows of (message, answer): the answer's tokens are the action tokens, as if they had been sampled.
+
+    With `read_messages` every token but the first is one.
+    """
     prompts = [policy.dialogue.opening(message) for message, _ in pairs]
     answers = [policy.dialogue.answer(answer) for _, answer in pairs]
     names = {message: index for index, message in enumerate(dict.fromkeys(message for message, _ in pairs))}
@@ -56,7 +62,7 @@ def answers_batch(policy: LLMPolicy, pairs: Sequence[tuple[str, str]]) -> Batch:
     return Batch(
         tokens=tokens,
         turn=inside.long() - 1,
-        action=inside & (columns >= torch.tensor([len(p) for p in prompts])[:, None]),
+        action=inside & (columns >= torch.tensor([1 if read_messages else len(p) for p in prompts])[:, None]),
         logprobs=torch.zeros(tokens.shape),
         rewards=torch.zeros(len(pairs), 1),
         costs=torch.zeros(len(pairs), 1, 0, dtype=torch.float64),
@@ -74,7 +80,7 @@ def warm_start(
     seed: int,
     report: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
-    """Minimise the cross-entropy of demonstrated answers, mean over answer tokens; returns the last metrics."""
+    """Minimise the cross-entropy of demonstrated answers, mean over tokens; returns the last metrics."""
     if not settings.steps:
         return {}
     optimiser = torch.optim.AdamW(policy.model.parameters(), lr=settings.learning_rate, weight_decay=0.0)
@@ -83,7 +89,7 @@ def warm_start(
         rng = stream(derive(seed, "warm start"), step)
         drawn = [rng.choice(messages) for _ in range(settings.messages_per_step)]
         pairs = [(m, demonstrator(m, rng)) for m in drawn for _ in range(settings.answers_per_message)]
-        batch = answers_batch(policy, pairs).to(policy.device)
+        batch = answers_batch(policy, pairs, settings.read_messages).to(policy.device)
         warmup = min(1.0, (step + 1) / 10)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * warmup * (1 - 0.9 * step / settings.steps)
@@ -94,7 +100,7 @@ def warm_start(
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
         optimiser.step()
-        metrics = {"loss": float(loss.detach()), "grad_norm": float(norm), "answer_tokens": float(tokens) / len(pairs)}
+        metrics = {"loss": float(loss.detach()), "grad_norm": float(norm), "tokens_per_answer": float(tokens) / len(pairs)}
         if report is not None:
             report(step + 1, metrics)
     return metrics

@@ -124,9 +124,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         self._lengths[live] += 1
         return self._collect([results[i] for i in range(n)])
 
-    def _collect(
-        self, results: list[Transition]
-    ) -> tuple[Any, npt.NDArray[np.float64], Flags, Flags, dict[str, Any]]:
+    def _collect(self, results: list[Transition]) -> tuple[Any, npt.NDArray[np.float64], Flags, Flags, dict[str, Any]]:
         """Turn the transitions of all episodes into arrays, resetting what is over where the mode says so."""
         rewards = np.array([r.reward for r in results])
         terminated = np.array([r.terminated for r in results])

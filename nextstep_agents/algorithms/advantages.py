@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class GroupStats(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class GroupStats:
     """Per group, over rows of weight > 0: how many, their mean, population variance, and max - min; each [N].
 
     `index` [B] is the group of each row, 0...N-1.

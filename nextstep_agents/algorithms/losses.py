@@ -12,7 +12,7 @@ LOG_RATIO_BOUND = 20.0
 
 
 def masked_log_ratio(logp: Tensor, old: Tensor, mask: Tensor) -> Tensor:
-    """log p/q of action tokens, bounded; 0 where `mask` is 0 or the sampler gave no log-probability (NaN, inf)."""
+    """Log p/q of action tokens, bounded; 0 where `mask` is 0 or the sampler gave no log-probability (NaN, inf)."""
     usable = (mask > 0) & torch.isfinite(old)
     difference = torch.where(usable, logp, 0.0) - torch.where(usable, old, 0.0)
     neutral = torch.where((mask > 0) & ~usable, logp, 0.0)  # ratio 1, yet with the gradient of log p

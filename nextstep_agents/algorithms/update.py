@@ -31,7 +31,10 @@ class Policy(Protocol):
 class Algorithm(Protocol):
     """What an update needs of an algorithm."""
 
-    entropy: float
+    @property
+    def entropy(self) -> float:
+        """Weight of the entropy bonus."""
+        ...
 
     def loss(
         self, batch: Batch, advantage: Tensor, logp: Tensor, entropy: Tensor, reference: Tensor | None = None
@@ -79,9 +82,7 @@ def update(
     for _ in range(settings.epochs):
         for part in _minibatches(batch.group, settings.minibatches, generator):
             if float(batch.mask[part].sum()) > 0:
-                metrics = _step(
-                    policy, optimiser, algorithm, batch, advantage, part, settings, temperature, reference
-                )
+                metrics = _step(policy, optimiser, algorithm, batch, advantage, part, settings, temperature, reference)
                 for name, value in metrics.items():
                     log.setdefault(name, []).append(value)
     pick: dict[str, Any] = {"ratio_min": min, "ratio_max": max, "effective_sample_share": min}

@@ -19,7 +19,7 @@ def random_policy(seed: int) -> Acts:
 
 def best_fixed_plan(env: gym.Env[Any, Any], task_ids: list[str]) -> str:
     """The plan with the highest mean reward on these tasks, none of which may be a test task."""
-    return best_of({name: lambda name=name: FixedPlanPolicy(name) for name in PLANS}, env, task_ids)
+    return best_of({name: FixedPlanPolicy(name) for name in PLANS}, env, task_ids)
 
 
 class MaskablePPOPolicy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,7 +87,7 @@ def starts(task_ids: Sequence[str], seeds: int, seed: int) -> list[Start]:
     ]
 
 
-def best_of(plans: Mapping[str, Callable[[], Acts]], env: gym.Env[Any, Any], task_ids: Sequence[str]) -> str:
+def best_of(policies: Mapping[str, Acts], env: gym.Env[Any, Any], task_ids: Sequence[str]) -> str:
     """The name of the policy with the highest mean reward on these tasks."""
-    means = {name: float(np.nanmean(play(make(), env, task_ids, 1).reward)) for name, make in plans.items()}
+    means = {name: float(np.nanmean(play(p, env, task_ids, 1).reward)) for name, p in policies.items()}
     return max(means, key=lambda name: means[name])

@@ -71,9 +71,7 @@ def summary(comparison: Comparison, resamples: int) -> dict[str, Any]:
         name: {field: bootstrap(getattr(s, field), resamples)._asdict() for field in ("outcome", "cost", "reward")}
         for name, s in scores.items()
     }
-    gains = {
-        name: paired(after.reward, s.reward, resamples)._asdict() for name, s in scores.items() if s is not after
-    }
+    gains = {name: paired(after.reward, s.reward, resamples)._asdict() for name, s in scores.items() if s is not after}
     return {
         "tasks": after.reward.shape[0],
         "seeds": after.reward.shape[1],
@@ -115,4 +113,3 @@ def write(data: dict[str, Any], folder: Path) -> None:
 
 def _signed(gain: dict[str, float] | None) -> str:
     return f"{gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]" if gain else ""
-

@@ -148,7 +148,8 @@ def _attention(
         reason = f"the model uses {', '.join(unsupported)}" if unsupported else "no batch was given, or dropout is on"
         raise ConfigError(f"shared-prefix attention cannot run: {reason}; set share_prefix=False")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return shared.attend(module.layer_idx, query, key, value, scale).transpose(1, 2), None
+    layer: Any = module.layer_idx
+    return shared.attend(layer, query, key, value, scale).transpose(1, 2), None
 
 
 AttentionInterface.register(NAME, _attention)

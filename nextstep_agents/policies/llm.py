@@ -17,7 +17,7 @@ from nextstep_agents.batch import Batch
 from nextstep_agents.policies.attention import SharedPrefix, shared_prefix
 from nextstep_agents.policies.dialogue import Dialogue
 from nextstep_agents.policies.layout import Layout, lay_out
-from nextstep_agents.policies.tokenizer import PAD, train_tokenizer
+from nextstep_agents.policies.tokenizer import train_tokenizer
 from nextstep_envs.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ class LLMSettings:
     """
 
     path: str = ""
-    vocab_size: int = 1024
+    vocab_size: int = 2048
     hidden_size: int = 160
     intermediate_size: int = 448
     layers: int = 4
@@ -83,7 +83,7 @@ class LLMPolicy:
             max_position_embeddings=settings.max_positions,
             tie_word_embeddings=True,
             initializer_range=settings.hidden_size**-0.5 / 2,  # the usual 0.02 is for widths of thousands
-            pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+            pad_token_id=tokenizer.pad_token_id,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
         )
@@ -125,7 +125,8 @@ class LLMPolicy:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def log_probs(
         self, batch: Batch, temperature: float = 1.0, entropy_gradient: bool = False

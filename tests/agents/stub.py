@@ -14,7 +14,9 @@ from nextstep_envs.spaces import Prompt
 
 WORKERS = ("general_reasoning", "tool_use", "planning", "verification")
 DOMAINS = 5
-NOUNS = tuple(f"{a}{b}" for a in ("ba", "ko", "mi", "ru", "ze") for b in ("lan", "tor", "pid", "sen", "gal", "fim", "dox", "wu"))
+NOUNS = tuple(
+    f"{a}{b}" for a in ("ba", "ko", "mi", "ru", "ze") for b in ("lan", "tor", "pid", "sen", "gal", "fim", "dox", "wu")
+)
 COLOURS = ("red", "blue", "green", "black", "white")
 # Plans: (worker, reads) per step. The first worker of a plan must be there.
 PLANS: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...] = (

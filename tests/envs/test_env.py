@@ -99,7 +99,8 @@ def test_a_pool_from_yaml(tmp_path: Path) -> None:
     path = tmp_path / "pool.yaml"
     path.write_text(
         "kind: fake\ninvalid_rate: 0.5\npool:\n"
-        "- {worker_id: solo, description: does it all, usd_per_mtok_in: 1, usd_per_mtok_out: 2, skills: {garden: 0.5}}\n"
+        "- {worker_id: solo, description: does it all, usd_per_mtok_in: 1,\n"
+        "   usd_per_mtok_out: 2, skills: {garden: 0.5}}\n"
     )
     env = make(workers=str(path))
     message, _ = env.reset(seed=0)
