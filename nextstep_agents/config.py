@@ -38,6 +38,8 @@ def compose_train(overrides: Sequence[str]) -> TrainSettings:
 def _writable(node: DictConfig) -> DictConfig:
     """The schema with the read-only flags taken off that OmegaConf puts on frozen dataclasses."""
     OmegaConf.set_readonly(node, False)
+    if OmegaConf.get_type(node) is dict:
+        OmegaConf.set_struct(node, False)  # free-form arguments of the environment
     for child in node.values():
         if isinstance(child, DictConfig):
             _writable(child)

@@ -45,7 +45,7 @@ class Limits:
     """
 
     turns: int = 1
-    new_tokens: int = 64
+    new_tokens: int = 48
     tokens: int = 1024
 
 
@@ -158,7 +158,7 @@ def _play(
             episode.lengths.append(len(completion.tokens))
             episode.cut += completion.stop == "length"
             message = _step(envs[row], episode, answer)
-            if episode.stop is None:
+            if episode.stop is None and turn + 1 < limits.turns:  # a message that nobody answers teaches nothing
                 episode.add(dialogue.following(message, ended=completion.stop == "end"))
     for episode in episodes:
         episode.stop = episode.stop or "turn_limit"
@@ -201,8 +201,8 @@ def _check_groups(episodes: Sequence[Episode]) -> None:
 def to_batch(episodes: Sequence[Episode]) -> Batch:
     """Episodes as right-padded tensors."""
     size = max(len(e.tokens) for e in episodes)
-    decisions = max(len(e.rewards) for e in episodes)
-    n_costs = max(len(c) for e in episodes for c in e.costs)
+    decisions = max(1, *(len(e.rewards) for e in episodes))
+    n_costs = max([len(c) for e in episodes for c in e.costs], default=0)
 
     def padded(lists: Sequence[Sequence[Any]], width: int, fill: float, dtype: torch.dtype) -> torch.Tensor:
         out = torch.full((len(lists), width), fill, dtype=dtype)
@@ -212,7 +212,8 @@ def to_batch(episodes: Sequence[Episode]) -> Batch:
 
     costs = torch.zeros(len(episodes), decisions, n_costs, dtype=torch.float64)
     for row, episode in enumerate(episodes):
-        costs[row, : len(episode.costs)] = torch.from_numpy(np.stack(episode.costs))
+        for decision, cost in enumerate(episode.costs):
+            costs[row, decision] = torch.from_numpy(cost)
     return Batch(
         tokens=padded([e.tokens for e in episodes], size, 0, torch.long),
         turn=padded([e.turn for e in episodes], size, -1, torch.long),

@@ -27,6 +27,7 @@ class Evaluation:
         tasks: held-out tasks (test split) of the closing table; 0: no table.
         seeds: attempts at each of them, with other noise.
         temperature: of the policy's answers; 0: the likeliest.
+        plan_tasks: training tasks on which the best fixed plan is chosen.
         maskable_ppo: train MaskablePPO on the same number of episodes, where sb3-contrib is installed.
         bootstrap: resamples of the intervals.
     """
@@ -36,6 +37,7 @@ class Evaluation:
     tasks: int = 200
     seeds: int = 3
     temperature: float = 1.0
+    plan_tasks: int = 300
     maskable_ppo: bool = True
     bootstrap: int = 2000
 
@@ -65,7 +67,7 @@ class TrainSettings:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     algorithm: str = "grpo"
     policy: str = "llm"
-    total_steps: int = 80
+    total_steps: int = 100
     seed: int = 0
     cost_weight: float = 0.2
     learning_rate: float = 1e-3
@@ -78,8 +80,8 @@ class TrainSettings:
     resume: bool = False
     llm: LLMSettings = field(default_factory=LLMSettings)
     warm_start: WarmStart = field(default_factory=WarmStart)
-    grpo: GRPO = field(default_factory=GRPO)
-    update: UpdateSettings = field(default_factory=UpdateSettings)
+    grpo: GRPO = field(default_factory=lambda: GRPO(groups_per_step=32, kl=0.3, kl_end=0.02))
+    update: UpdateSettings = field(default_factory=lambda: UpdateSettings(micro_groups=32))
     limits: Limits = field(default_factory=Limits)
     evaluation: Evaluation = field(default_factory=Evaluation)
 

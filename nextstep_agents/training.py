@@ -169,13 +169,13 @@ def _run(
             metrics |= update(
                 policy,
                 optimiser,
-                algorithm,
+                algorithm.at(step / settings.total_steps),
                 chosen,
                 algorithm.advantages(batch)[keep],
                 settings.update,
                 settings.temperature,
                 derive(settings.seed, "update", step),
-                warm if algorithm.kl else None,
+                warm if algorithm.kl or algorithm.kl_end else None,
             )
         seconds = time.monotonic() - began
         metrics |= {"seconds": seconds, "tokens_per_second": float(batch.action.sum()) / seconds}

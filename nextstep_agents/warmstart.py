@@ -30,7 +30,7 @@ class WarmStart:
         learning_rate: of AdamW.
     """
 
-    steps: int = 200
+    steps: int = 250
     messages: int = 2048
     read_messages: bool = True
     messages_per_step: int = 32
@@ -100,7 +100,8 @@ def warm_start(
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), 1.0)
         optimiser.step()
-        metrics = {"loss": float(loss.detach()), "grad_norm": float(norm), "tokens_per_answer": float(tokens) / len(pairs)}
+        length = float(tokens) / len(pairs)
+        metrics = {"loss": float(loss.detach()), "grad_norm": float(norm), "tokens_per_answer": length}
         if report is not None:
             report(step + 1, metrics)
     return metrics

@@ -12,7 +12,7 @@ the gradient does not depend on how the batch is cut. $\pi_{old}$ is what the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,7 +31,9 @@ class GRPO:
         group_size: answers per task, G.
         groups_per_step: tasks per training step.
         clip, clip_high: epsilon below and above 1; `clip_high` None means `clip`.
-        kl: beta, towards the warm start.
+        kl: beta, towards the warm start, at the first training step.
+        kl_end: beta at the last one, reached linearly; None: `kl` throughout. A strong start keeps the first, noisy
+            gradients from unlearning how to answer at all.
         entropy: eta, a bonus that keeps exploration alive.
         baseline: "mean" or "leave_one_out" (RLOO, arXiv 2402.14740).
         scale: "group", "batch" or "none" (Dr. GRPO); see `group_advantages`.
@@ -43,6 +45,7 @@ class GRPO:
     clip: float = 0.2
     clip_high: float | None = None
     kl: float = 0.0
+    kl_end: float | None = None
     entropy: float = 0.0
     baseline: str = "mean"
     scale: str = "group"
@@ -58,6 +61,10 @@ class GRPO:
         for name in ("clip", "kl", "entropy"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be >= 0")
+
+    def at(self, progress: float) -> GRPO:
+        """The settings at a share of the training, 0...1: beta on its way from `kl` to `kl_end`."""
+        return self if self.kl_end is None else replace(self, kl=self.kl + (self.kl_end - self.kl) * progress)
 
     def keep(self, batch: Batch) -> Tensor:
         """Rows to train on, bool [B]: not failed, and in a group that is not flat in reward and cost."""

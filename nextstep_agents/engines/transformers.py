@@ -80,7 +80,7 @@ class TransformersEngine:
             for step in range(max_new_tokens):
                 logp = F.log_softmax(head(hidden).float() / (temperature or 1.0), -1)
                 if temperature:
-                    token = torch.multinomial(logp.exp(), 1, generator=generator)
+                    token = _draw(logp, generator)
                 else:
                     token = logp.argmax(-1, keepdim=True)
                 sampled.append(token[:, 0])
@@ -94,3 +94,12 @@ class TransformersEngine:
                 )
                 hidden = output.last_hidden_state[:, 0]
         return torch.stack(sampled, 1), torch.stack(logprobs, 1)
+
+
+def _draw(logp: Tensor, generator: torch.Generator) -> Tensor:
+    """One token a row, [rows, 1], by inverting the distribution function: several times faster than multinomial."""
+    cumulative = logp.exp().double().cumsum(-1)
+    shape = (len(logp), 1)
+    uniform = torch.rand(shape, generator=generator, device=logp.device, dtype=torch.float64)
+    token = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    return token.clamp(max=logp.shape[-1] - 1)

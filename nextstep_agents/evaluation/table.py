@@ -19,8 +19,6 @@ from nextstep_agents.policies.scripted import FixedPlanPolicy
 from nextstep_agents.training import EVALUATION_SEED, TrainResult, evaluate, make_envs, task_ids
 from nextstep_envs.workers.pool import DEFAULT_POOL
 
-PLAN_TASKS = 300  # train tasks on which the best fixed plan is chosen
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -42,7 +40,7 @@ def compare(result: TrainResult) -> Comparison:
     # With every worker present, as in the test split, so that no plan is ruled out by chance.
     full = replace(settings, env_kwargs={"pool_size": len(DEFAULT_POOL), **settings.env_kwargs})
     (chooser,) = make_envs(full, "train", 1)
-    plan = best_fixed_plan(chooser, task_ids(chooser, "train", PLAN_TASKS))
+    plan = best_fixed_plan(chooser, task_ids(chooser, "train", how.plan_tasks))
     (text,) = make_envs(settings, "test", 1)
     ids = task_ids(text, "test", how.tasks)
     scores = {

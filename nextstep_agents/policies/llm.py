@@ -35,10 +35,10 @@ class LLMSettings:
     """
 
     path: str = ""
-    vocab_size: int = 2048
-    hidden_size: int = 160
-    intermediate_size: int = 448
-    layers: int = 4
+    vocab_size: int = 1024
+    hidden_size: int = 128
+    intermediate_size: int = 352
+    layers: int = 2
     heads: int = 4
     max_positions: int = 2048
     max_new_tokens: int = 128
@@ -74,7 +74,7 @@ class LLMPolicy:
             return cls.from_folder(settings.path, settings)
         tokenizer = train_tokenizer(texts, settings.vocab_size)
         config = LlamaConfig(
-            vocab_size=settings.vocab_size,
+            vocab_size=len(tokenizer),  # at most settings.vocab_size: the text may not have so many pieces
             hidden_size=settings.hidden_size,
             intermediate_size=settings.intermediate_size,
             num_hidden_layers=settings.layers,
