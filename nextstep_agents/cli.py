@@ -56,12 +56,14 @@ def _train(overrides: Sequence[str]) -> int:
         raise MissingExtraError(error.name or "torch", "agents", "nextstep train") from error
     from omegaconf import OmegaConf
     from rich.console import Console
+    from transformers.utils import logging
 
     from nextstep_agents.config import compose_train
 
     if any(word in ("-h", "--help") for word in overrides):
         print(OmegaConf.to_yaml(OmegaConf.structured(_defaults())), end="")
         return 0
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return _train_with(compose_train(overrides), Console())
 
 
@@ -72,14 +74,16 @@ def _defaults() -> Any:
 
 
 def _train_with(settings: Any, console: Any) -> int:
-    from nextstep_agents.evaluation.table import compare, show, summary, write
+    from nextstep_agents.evaluation.table import compare, save_scores, show, summary, write
     from nextstep_agents.training import run
 
     result = run(settings)
     console.print(f"Trained: {result.folder} (policy, checkpoints, metrics.csv, tensorboard, traces)")
     if settings.evaluation.tasks:
         console.print("Comparing on held-out tasks ...")
-        data = summary(compare(result), settings.evaluation.bootstrap)
+        comparison = compare(result)
+        save_scores(comparison, result.folder)
+        data = summary(comparison, settings.evaluation.bootstrap)
         write(data, result.folder)
         show(data, console)
     return 0

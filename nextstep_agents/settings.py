@@ -67,7 +67,7 @@ class TrainSettings:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     algorithm: str = "grpo"
     policy: str = "llm"
-    total_steps: int = 100
+    total_steps: int = 80
     seed: int = 0
     cost_weight: float = 0.2
     learning_rate: float = 1e-3

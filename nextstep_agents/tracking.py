@@ -78,14 +78,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 class Bar:
-    """A progress bar that shows itself before the first step ends; on a terminal and in a log alike."""
+    """A progress bar that shows itself before the first step ends. Where there is no terminal, it prints lines."""
+
+    EVERY = 10  # steps between lines
 
     def __init__(self, quiet: bool = False) -> None:
         columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(
-            *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), disable=quiet, refresh_per_second=2
+            *columns,
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            disable=quiet,
+            refresh_per_second=2,
+            transient=True,
         )
         self._task: Any = None
+        self._lines = not self._progress.console.is_terminal and not quiet
+        self._name, self._done, self._total = "", 0, 0
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -97,9 +106,13 @@ class Bar:
     def begin(self, name: str, total: int, done: int = 0) -> None:
         """Start a phase."""
         self._task = self._progress.add_task(name, total=total, completed=done, note="")
-        if not self._progress.console.is_terminal and not self._progress.disable:
+        self._name, self._done, self._total = name, done, total
+        if self._lines:
             self._progress.console.print(f"{name}: {total} steps")
 
     def step(self, note: str = "") -> None:
         """One step is done."""
         self._progress.update(self._task, advance=1, note=note)
+        self._done += 1
+        if self._lines and (self._done % self.EVERY == 0 or self._done == self._total):
+            self._progress.console.print(f"{self._name} {self._done}/{self._total}  {note}")

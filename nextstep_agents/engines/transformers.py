@@ -79,10 +79,7 @@ class TransformersEngine:
         with shared_prefix(self.model):
             for step in range(max_new_tokens):
                 logp = F.log_softmax(head(hidden).float() / (temperature or 1.0), -1)
-                if temperature:
-                    token = _draw(logp, generator)
-                else:
-                    token = logp.argmax(-1, keepdim=True)
+                token = _draw(logp, generator) if temperature else logp.argmax(-1, keepdim=True)
                 sampled.append(token[:, 0])
                 logprobs.append(logp.gather(1, token)[:, 0])
                 open_ &= token[:, 0] != self.stop

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -59,6 +61,25 @@ def compare(result: TrainResult) -> Comparison:
     elif how.maskable_ppo:
         missing["MaskablePPO (vector)"] = "not installed: pip install 'nextstep-envs[compat]'"
     return Comparison(scores, plan, missing)
+
+
+def save_scores(comparison: Comparison, folder: Path) -> None:
+    """Keep every score, task by task, so that runs can be pooled."""
+    scores = {name: {key: value.tolist() for key, value in vars(s).items()} for name, s in comparison.scores.items()}
+    write_text(folder / "scores.json", json.dumps({"best_plan": comparison.best_plan, "scores": scores}) + "\n")
+
+
+def pool(folders: Sequence[Path]) -> Comparison:
+    """The comparisons of several runs as one: their attempts at a task stand side by side."""
+    stored = [json.loads((folder / "scores.json").read_text()) for folder in folders]
+    names = [name for name in stored[0]["scores"] if all(name in one["scores"] for one in stored)]
+    scores = {
+        name: Scores(
+            *(np.hstack([one["scores"][name][key] for one in stored]) for key in ("outcome", "cost", "reward"))
+        )
+        for name in names
+    }
+    return Comparison(scores, ", ".join(sorted({one["best_plan"] for one in stored})), {})
 
 
 def summary(comparison: Comparison, resamples: int) -> dict[str, Any]:

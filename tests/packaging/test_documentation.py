@@ -20,16 +20,19 @@ BLOCKS = [
 ]
 # What a block takes for granted when it is read on its page, and what would take too long in a test.
 BEFORE = 'import gymnasium as gym\nenv = gym.make("nextstep_envs:NextStep/WebShop-Workflow-v0")\n'
-QUICKER = {"20_000": "512"}
+TINY_RUN = "total_steps=1, warm_start={'steps': 2, 'messages': 8}, grpo={'groups_per_step': 2}, evaluation={'every': 0}"
+QUICKER = {"20_000": "512", "total_steps=40": TINY_RUN, "tasks=100": "tasks=2"}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_of_code_runs(block: str, tmp_path: Path) -> None:
     if "sb3_contrib" in block:
         pytest.importorskip("sb3_contrib", reason="needs the extra [compat]")
+    if "nextstep_agents" in block:
+        pytest.importorskip("torch", reason="needs the extra [agents]")
     for slow, quick in QUICKER.items():
         block = block.replace(slow, quick)
-    code = block if "import gymnasium" in block else BEFORE + block
+    code = block if block.startswith("import ") else BEFORE + block
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
