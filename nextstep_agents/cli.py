@@ -63,7 +63,7 @@ def _train(overrides: Sequence[str]) -> int:
     if any(word in ("-h", "--help") for word in overrides):
         print(OmegaConf.to_yaml(OmegaConf.structured(_defaults())), end="")
         return 0
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     return _train_with(compose_train(overrides), Console())
 
 

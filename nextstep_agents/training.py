@@ -105,9 +105,8 @@ def run(
     """As `train`, from settings."""
     torch.set_num_threads(settings.threads)
     folder = _folder(settings)
+    # Without a checkpoint the run was killed in the warm start or soon after, and begins again: the same, bit for bit.
     checkpoint = latest_checkpoint(folder / "checkpoints") if settings.resume else None
-    if settings.resume and checkpoint is None and (folder / "settings.json").exists():
-        checkpoint = None  # killed in the warm start, which is repeated from its beginning
     write_text(folder / "settings.json", json.dumps(asdict(settings), indent=1) + "\n")
     resume_step = _step_of(checkpoint)
     tracker = Tracker(folder, resume_step)

@@ -11,6 +11,7 @@ from nextstep_envs.env import check_render_mode
 from nextstep_envs.errors import ActionError, ConfigError, check_choice
 from nextstep_envs.ledger import cost_terms
 from nextstep_envs.seeding import stream
+from nextstep_envs.setup import check_common_options
 from nextstep_envs.spaces import Prompt
 from nextstep_envs.types import Budget, Task, Usage
 from nextstep_envs.worlds.base import World
@@ -90,13 +91,9 @@ class BareEnv(gym.Env[str, str]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start an episode; options: task_id (int or str) and sample."""
-        options = options or {}
-        for key in options:
-            check_choice("reset option", key, RESET_OPTIONS)
-        sample = options.get("sample", 0)
-        if isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 0:
-            raise ConfigError(f"options['sample']={sample!r} must be a whole number >= 0")
-        task = None if options.get("task_id") is None else self.world.task(str(options["task_id"]))
+        checked = check_common_options(options, RESET_OPTIONS)
+        named, sample = checked.get("task_id"), checked.get("sample", 0)
+        task = None if named is None else self.world.task(str(named))
         super().reset(seed=seed)
         episode_seed = int(self.np_random.integers(1 << 62))
         if task is None:

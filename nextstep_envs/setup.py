@@ -101,12 +101,7 @@ def make_setup(
 
 def check_options(setup: Setup, options: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Return the reset options, or raise `ConfigError` naming the one that is wrong."""
-    options = options or {}
-    for key in options:
-        check_choice("reset option", key, RESET_OPTIONS)
-    sample = options.get("sample", 0)
-    if isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 0:
-        raise ConfigError(f"options['sample']={sample!r} must be a whole number >= 0")
+    options = check_common_options(options, RESET_OPTIONS)
     pool = options.get("pool")
     if pool is not None:
         known = [spec.worker_id for spec in setup.crew.specs]
@@ -114,6 +109,17 @@ def check_options(setup: Setup, options: Mapping[str, Any] | None) -> Mapping[st
             raise ConfigError(f"options['pool']={pool!r} must be a non-empty sequence of worker ids")
         for entry in pool:
             check_choice("options['pool'] entry", getattr(entry, "worker_id", entry), known)
+    return options
+
+
+def check_common_options(options: Mapping[str, Any] | None, known: Sequence[str]) -> Mapping[str, Any]:
+    """Check the names of reset options and the one that every environment has, `sample`."""
+    options = options or {}
+    for key in options:
+        check_choice("reset option", key, known)
+    sample = options.get("sample", 0)
+    if isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 0:
+        raise ConfigError(f"options['sample']={sample!r} must be a whole number >= 0")
     return options
 
 
