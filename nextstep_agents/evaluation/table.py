@@ -103,13 +103,15 @@ def summary(comparison: Comparison, resamples: int) -> dict[str, Any]:
 
 def show(data: dict[str, Any], console: Console) -> None:
     """Print the table."""
-    table = Table(title=f"{data['tasks']} held-out tasks x {data['seeds']} seeds, mean [95% interval]")
-    for column in ("policy", "outcome", "cost", "reward", "after minus this, paired"):
-        table.add_column(column, no_wrap=True)
+    table = Table(
+        title=f"{data['tasks']} held-out tasks x {data['seeds']} seeds, mean [95% interval]",
+        caption=f"Best fixed plan, chosen on training tasks: {data['best_fixed_plan']}",
+    )
+    for column in ("policy", "outcome", "cost", "reward", "reward gained over this"):
+        table.add_column(column)
     for name, row in data["rows"].items():
         gain = data["after_minus"].get(name)
-        label = f"{name}: {data['best_fixed_plan']}" if name == "best fixed plan" else name
-        table.add_row(label, *(str(Interval(**row[f])) for f in ("outcome", "cost", "reward")), _signed(gain))
+        table.add_row(name, *(str(Interval(**row[f])) for f in ("outcome", "cost", "reward")), _signed(gain))
     for name, why in data["missing"].items():
         table.add_row(name, why)
     console.print(table)
@@ -117,7 +119,7 @@ def show(data: dict[str, Any], console: Console) -> None:
 
 def markdown(data: dict[str, Any]) -> str:
     """The table for a README."""
-    lines = ["| policy | outcome | cost | reward | after minus this, paired |", "|---|---|---|---|---|"]
+    lines = ["| policy | outcome | cost | reward | reward gained over this, paired |", "|---|---|---|---|---|"]
     for name, row in data["rows"].items():
         cells = " | ".join(str(Interval(**row[f])) for f in ("outcome", "cost", "reward"))
         lines.append(f"| {name} | {cells} | {_signed(data['after_minus'].get(name))} |")
