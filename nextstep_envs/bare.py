@@ -11,11 +11,10 @@ from nextstep_envs.env import check_render_mode
 from nextstep_envs.errors import ActionError, ConfigError, check_choice
 from nextstep_envs.ledger import cost_terms
 from nextstep_envs.seeding import stream
-from nextstep_envs.setup import check_common_options
+from nextstep_envs.setup import build_world, check_common_options
 from nextstep_envs.spaces import Prompt
 from nextstep_envs.types import Budget, Task, Usage
 from nextstep_envs.worlds.base import World
-from registry import components
 
 RESET_OPTIONS = ("task_id", "sample")
 
@@ -75,7 +74,7 @@ class BareEnv(gym.Env[str, str]):
             raise ConfigError(f"max_steps={max_steps!r} must be a whole number > 0, or None for no limit")
         self._kwargs = {"world": world, "split": split, "max_steps": max_steps, "render_mode": render_mode}
         self._kwargs |= world_kwargs
-        self.world: World = components.load("world", world)(**world_kwargs)
+        self.world: World = build_world(world, world_kwargs)
         self.world.ids(split)
         self.split, self.max_steps, self.render_mode = split, max_steps, render_mode
         self.observation_space, self.action_space = Prompt(), Prompt()

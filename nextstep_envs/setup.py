@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -91,12 +92,22 @@ def make_setup(
         raise ConfigError(f"pool_size={pool_size!r} must be between 1 and {len(crew.specs)}, the workers there are")
     names = _cost_names(cost)
     rules = components.load("protocol", protocol)(crew.specs, limits)
-    built = components.load("world", world)(**{"show_instruction": False, **world_kwargs})
+    built = build_world(world, {"show_instruction": False, **world_kwargs})
     built.ids(split)
     return Setup(
         built, rules, crew, limits, names, _limits(cost_limits), split, pool_size, reward == "outcome",
         interface == "text",
     )  # fmt: skip
+
+
+def build_world(name: str, kwargs: Mapping[str, Any]) -> World:
+    """The world of that name; `ConfigError` for an argument that it does not take."""
+    make: Callable[..., World] = components.load("world", name)
+    parameters = inspect.signature(make).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for key in kwargs:
+            check_choice(f"argument of world {name!r}", key, [p.name for p in parameters])
+    return make(**kwargs)
 
 
 def check_options(setup: Setup, options: Mapping[str, Any] | None) -> Mapping[str, Any]:

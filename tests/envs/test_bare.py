@@ -143,6 +143,7 @@ def test_snapshots_and_pickles_continue_identically() -> None:
         ({"goals": "robot"}, "'robot'.*'human'"),
         ({"num_products": 0}, "0"),
         ({"observation_mode": "html"}, "'html'"),
+        ({"num_product": 5}, "'num_product'.*'num_products'"),
         ({"world": "nowhere"}, "'nowhere'.*webshop"),
         ({"render_mode": "human2"}, "'human2'"),
         ({"interface": "vector"}, "'vector'"),

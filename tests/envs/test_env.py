@@ -142,6 +142,7 @@ def test_snapshots_and_pickles_continue_identically() -> None:
         ({"pool_size": 5}, "pool_size=5.*4"),
         ({"reward": "profit"}, "'profit'"),
         ({"world": "mars"}, "'mars'.*webshop"),
+        ({"num_product": 5}, "'num_product'.*'num_products'"),
         ({"protocol": "chaos"}, "'chaos'.*workflow"),
         ({"render_mode": "rgb"}, "'rgb'"),
     ],
