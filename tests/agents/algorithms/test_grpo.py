@@ -13,7 +13,9 @@ from nextstep_agents.algorithms.grpo import GRPO
 from nextstep_agents.algorithms.losses import clipped_surrogate, k3, masked_log_ratio, mismatch
 from nextstep_agents.algorithms.update import TrainingError, UpdateSettings, update
 from nextstep_agents.batch import Batch
+from nextstep_agents.policies.llm import LLMPolicy
 from nextstep_envs.errors import ConfigError
+from tests.agents.rows import ragged_batch
 
 
 class Table:
@@ -185,3 +187,19 @@ def test_a_gradient_that_is_not_finite_stops_training() -> None:
 def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(bad))}='?{next(iter(bad.values()))}"):
         GRPO(**bad)
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_a_language_models_gradient_does_not_depend_on_micro_batches(
+    policy: LLMPolicy, messages: list[str], micro: int
+) -> None:
+    batch = ragged_batch(policy, messages)
+    advantage = torch.linspace(-1, 1, len(batch))
+    gradients = []
+    for groups in (3, micro):
+        optimiser = torch.optim.SGD(policy.model.parameters(), lr=0.0)
+        settings = UpdateSettings(micro_groups=groups, max_grad_norm=1e9)
+        update(policy, optimiser, GRPO(), batch, advantage, settings, 1.0, 0)
+        gradients.append([p.grad.clone() for p in policy.model.parameters() if p.grad is not None])
+    for whole, cut in zip(*gradients, strict=True):
+        torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-4)
