@@ -104,6 +104,7 @@ def run(
 ) -> TrainResult:
     """As `train`, from settings."""
     torch.set_num_threads(settings.threads)
+    _check_tasks(settings)
     folder = _folder(settings)
     # Without a checkpoint the run was killed in the warm start or soon after, and begins again: the same, bit for bit.
     checkpoint = latest_checkpoint(folder / "checkpoints") if settings.resume else None
@@ -253,6 +254,18 @@ def task_ids(env: gym.Env[Any, Any], split: str, count: int) -> list[str]:
     if len(ids) < count:
         raise ConfigError(f"{count} tasks were asked for but the {split!r} split has only {len(ids)}; ask for fewer")
     return ids[:count]
+
+
+def _check_tasks(settings: TrainSettings) -> None:
+    """Raise `ConfigError` now, not after the training, if the evaluation asks for more tasks than there are."""
+    how = settings.evaluation
+    (env,) = make_envs(settings, "train", 1)
+    if how.every:
+        task_ids(env, "dev", how.dev_tasks)
+    if how.tasks:
+        task_ids(env, "test", how.tasks)
+        task_ids(env, "train", how.plan_tasks)
+    env.close()
 
 
 def _warm_policy(settings: TrainSettings, tracker: Tracker, bar: Bar, demonstrator: Demonstrator) -> LLMPolicy:

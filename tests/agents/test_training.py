@@ -96,6 +96,8 @@ def test_a_used_folder_is_not_overwritten(tmp_path: Path) -> None:
         ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"env_or_id": 3}, "env_or_id=3"),
         ({"cost_weight": -1.0}, "cost_weight=-1"),
+        ({"evaluation": {"tasks": 10_000}}, "10000 tasks.*'test' split"),
+        ({"env_kwargs": {"num_product": 5}}, "'num_product'.*'num_products'"),
     ],
 )
 def test_wrong_settings_are_named_before_anything_is_written(tmp_path: Path, changes: Any, match: str) -> None:
