@@ -24,6 +24,7 @@ from nextstep_agents.rollout import Start, describe, reset, rollout, to_batch
 from nextstep_agents.settings import TrainSettings, make_settings
 from nextstep_agents.tracking import Bar, Tracker
 from nextstep_agents.warmstart import Demonstrator, warm_start
+from nextstep_envs.env import OrchestrationEnv
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.seeding import derive, stream
 from wrappers import CostPenalty, RecordTrace
@@ -108,7 +109,7 @@ def run(
     folder = _folder(settings)
     # Without a checkpoint the run was killed in the warm start or soon after, and begins again: the same, bit for bit.
     checkpoint = latest_checkpoint(folder / "checkpoints") if settings.resume else None
-    write_text(folder / "settings.json", json.dumps(asdict(settings), indent=1) + "\n")
+    write_text(folder / "settings.json", _stored(settings))
     resume_step = _step_of(checkpoint)
     tracker = Tracker(folder, resume_step)
     try:
@@ -257,9 +258,14 @@ def task_ids(env: gym.Env[Any, Any], split: str, count: int) -> list[str]:
 
 
 def _check_tasks(settings: TrainSettings) -> None:
-    """Raise `ConfigError` now, not after the training, if the evaluation asks for more tasks than there are."""
+    """Raise `ConfigError` now, not after the training, if there is nothing to train on, or too few held-out tasks."""
     how = settings.evaluation
-    (env,) = make_envs(settings, "train", 1)
+    try:
+        (env,) = make_envs(settings, "train", 1)
+    except gym.error.UnregisteredEnv as error:
+        raise ConfigError(f"env={settings.env!r} is not registered; see `nextstep envs`") from error
+    if not isinstance(env.unwrapped, OrchestrationEnv):
+        raise ConfigError(f"env={settings.env!r} has no workers to orchestrate; train one whose id names a protocol")
     if how.every:
         task_ids(env, "dev", how.dev_tasks)
     if how.tasks:
@@ -299,10 +305,26 @@ def _folder(settings: TrainSettings) -> Path:
     folder = Path(settings.log_dir or time.strftime("runs/%Y-%m-%d_%H-%M-%S"))
     if (folder / "settings.json").exists() and not settings.resume:
         raise ConfigError(f"log_dir={str(folder)!r} already holds a run; choose another folder, or set resume=True")
-    if settings.resume and not (folder / "settings.json").exists():
-        raise ConfigError(f"log_dir={str(folder)!r} holds no run to resume")
+    if settings.resume:
+        _check_same_run(settings, folder / "settings.json")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _check_same_run(settings: TrainSettings, file: Path) -> None:
+    """Raise `ConfigError` unless the run to resume has these settings: going on with others would be neither run."""
+    if not file.exists():
+        raise ConfigError(f"log_dir={str(file.parent)!r} holds no run to resume")
+    before, now = json.loads(file.read_text()), json.loads(_stored(settings))
+    changed = [f"{name}={now[name]!r} (was {before.get(name)!r})" for name in now if now[name] != before.get(name)]
+    if changed:
+        raise ConfigError(f"the run in {str(file.parent)!r} has other settings; repeat them: {', '.join(changed)}")
+
+
+def _stored(settings: TrainSettings) -> str:
+    """The settings as JSON, without those that do not change what is computed."""
+    fields = {k: v for k, v in asdict(settings).items() if k not in ("log_dir", "resume", "checkpoint_every")}
+    return json.dumps(fields, indent=1) + "\n"
 
 
 def _step_of(checkpoint: Path | None) -> int:

@@ -15,7 +15,7 @@ from nextstep_envs.ledger import COST_NAMES, check_budget
 from nextstep_envs.protocols.workflow import WorkflowProtocol
 from nextstep_envs.seeding import stream
 from nextstep_envs.types import Budget
-from nextstep_envs.workers.base import WorkerSpec
+from nextstep_envs.workers.base import WorkerSpec, draw_pool
 from nextstep_envs.workers.crew import Crew, WorkersArg, build_crew
 from nextstep_envs.worlds.base import World
 from registry import components
@@ -59,8 +59,7 @@ class Setup:
             return tuple(changed.get(s.worker_id, s) for s in specs if s.worker_id in changed or s.worker_id in given)
         if self.pool_size == len(specs):
             return specs
-        chosen = set(stream(seed, "pool").sample(range(len(specs)), self.pool_size))
-        return tuple(spec for i, spec in enumerate(specs) if i in chosen)
+        return draw_pool(specs, self.pool_size, stream(seed, "pool"))
 
 
 def make_setup(

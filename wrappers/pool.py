@@ -13,7 +13,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from nextstep_envs.errors import ConfigError, check_choice
 from nextstep_envs.seeding import stream
-from nextstep_envs.workers.base import WorkerSpec
+from nextstep_envs.workers.base import WorkerSpec, draw_pool
 
 
 class WorkerPoolShift(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
@@ -72,8 +72,7 @@ class WorkerPoolShift(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
             self._rng = stream(seed, "pool shift")
         options = dict(options or {})
         if (asked := options.get("pool")) is None:
-            chosen = set(self._rng.sample(range(len(self._present)), self._size))
-            pool = tuple(spec for i, spec in enumerate(self._present) if i in chosen)
+            pool = draw_pool(self._present, self._size, self._rng)
         else:
             pool = tuple(spec for spec in self._present if spec.worker_id in asked)
             if not pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 from nextstep_envs.errors import ConfigError
@@ -33,3 +34,9 @@ class WorkerSpec:
         for domain, level in self.skills:
             if not 0 <= level <= 1:
                 raise ConfigError(f"worker {self.worker_id!r}: skill {domain}={level} must lie in [0, 1]")
+
+
+def draw_pool(specs: tuple[WorkerSpec, ...], size: int, rng: random.Random) -> tuple[WorkerSpec, ...]:
+    """`size` of the workers, 1 to all of them, in their order."""
+    keep = set(rng.sample(range(len(specs)), size))
+    return tuple(spec for i, spec in enumerate(specs) if i in keep)

@@ -31,11 +31,6 @@ _CHOSEN = re.compile(r"^You have clicked (.*)\.$", re.MULTILINE)
 _TOTAL = "(Total results: "
 
 
-def is_results(page: str) -> bool:
-    """Whether a page lists search results."""
-    return _TOTAL in page
-
-
 def is_item(page: str) -> bool:
     """Whether a page shows one product and its Buy Now button."""
     return "[button] Buy Now [button_]" in page

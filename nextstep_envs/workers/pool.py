@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
-from nextstep_envs.errors import ConfigError
 from nextstep_envs.requests import Actor
 from nextstep_envs.types import Budget
 from nextstep_envs.workers.base import WorkerSpec
@@ -30,14 +27,6 @@ DEFAULT_POOL: tuple[WorkerSpec, ...] = (
     WorkerSpec("planning", "Turns requests into lists of requirements.", 0.8, 3.2, 32.0, _PLANNING),
     WorkerSpec("verification", "Compares with a list, repairs and buys.", 0.6, 2.4, 14.0, _VERIFICATION),
 )
-
-
-def draw_pool(specs: tuple[WorkerSpec, ...], size: int, rng: random.Random) -> tuple[WorkerSpec, ...]:
-    """`size` of the workers, in their order."""
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= len(specs):
-        raise ConfigError(f"pool size={size!r} must be a whole number from 1 to {len(specs)}")
-    keep = set(rng.sample(range(len(specs)), size))
-    return tuple(spec for i, spec in enumerate(specs) if i in keep)
 
 
 def scripted_workers(specs: tuple[WorkerSpec, ...]) -> dict[str, Actor]:

@@ -86,6 +86,15 @@ def test_a_used_folder_is_not_overwritten(tmp_path: Path) -> None:
         small(tmp_path / "nothing", resume=True)
 
 
+def test_a_run_resumes_only_with_its_own_settings(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    small(folder, callback=lambda step, metrics: False)
+    before = (folder / "settings.json").read_text()
+    with pytest.raises(ConfigError, match=r"seed=5 \(was 0\)"):
+        small(folder, resume=True, seed=5)
+    assert (folder / "settings.json").read_text() == before
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -95,6 +104,8 @@ def test_a_used_folder_is_not_overwritten(tmp_path: Path) -> None:
         ({"grpo": {"groups": 1}}, "grpo.groups.*'group_size'"),
         ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"env_or_id": 3}, "env_or_id=3"),
+        ({"env_or_id": "NextStep/Nowhere-v0"}, "NextStep/Nowhere-v0.*not registered"),
+        ({"env_or_id": "NextStep/WebShop-v0"}, "NextStep/WebShop-v0.*no workers"),
         ({"cost_weight": -1.0}, "cost_weight=-1"),
         ({"evaluation": {"tasks": 10_000}}, "10000 tasks.*'test' split"),
         ({"env_kwargs": {"num_product": 5}}, "'num_product'.*'num_products'"),
