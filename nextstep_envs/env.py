@@ -14,7 +14,6 @@ from nextstep_envs.drivers import one_by_one
 from nextstep_envs.episode import Episode, State
 from nextstep_envs.errors import ActionError, ConfigError
 from nextstep_envs.infos import reset_info, step_info
-from nextstep_envs.protocols.messages import transcript
 from nextstep_envs.setup import BudgetArg, Setup, check_options, make_setup
 from nextstep_envs.spaces import Prompt
 from nextstep_envs.types import Budget
@@ -27,13 +26,12 @@ Observation = TypeVar("Observation", dict[str, npt.NDArray[Any]], str)
 class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
     """Orchestrate workers: decide step by step who does what, with which context, within a budget.
 
+    What one action is depends on the protocol: `WorkflowProtocol`, `RoutingProtocol`, `DagProtocol`, `SearchProtocol`.
+
     ## Action space
-    `interface="vector"`: `Discrete`, index `(worker * n_templates + template) * 3 + context`, context in (none, last,
-    all); the last index is finish. `interface="text"`: `Prompt`; a JSON text, one of
-    `{"subtask": ..., "worker_id": ..., "access_list": [...]}`, `{"finish": true}` and
-    `{"workflow": [step, ...]}` (runs the whole plan and ends). Access list entries are earlier step numbers, `"last"`
-    or `"all"`; `{task}` in a subtask stands for the task's text. What cannot be run is an *invalid action*: it runs
-    nothing, uses one step, the next observation says why, and `info["invalid_action"]` is True.
+    `interface="vector"`: `Discrete`; the last index is finish. `interface="text"`: `Prompt`, a JSON text;
+    `{"finish": true}` ends. What cannot be run is an *invalid action*: it runs nothing, uses one step, the next
+    observation says why, and `info["invalid_action"]` is True.
 
     ## Observation space
     `"vector"`: `Dict(observation=Box float32 [n], action_mask=Box int8 [n_actions])`;
@@ -48,7 +46,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
     `info["cost_terms"]` all by name. Never subtracted from the reward.
 
     ## Episode end
-    Terminated: finish, a whole plan has run, the world is done, or a budget is exhausted
+    Terminated: finish, a whole plan has run, the world is done, or the budget is exhausted
     (`info["budget_exhausted"]` names it). Truncated: only when a provider or sandbox stays down; then
     `info["error"]` says why and `info["mask_sample"]` is True: drop the sample. `info["outcome"]` comes with the last
     step and is ground truth, not for policies or reward models.
@@ -70,7 +68,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         pool_size: workers drawn per episode; default all but one in the train split, all in the others.
         reward: "outcome" or "none".
         render_mode: None or "ansi".
-        **world_kwargs: for the world, for example `data_dir`, `num_products`, `goals`, `price_seed`.
+        **own_kwargs: for the protocol (see its class) and the world, for example `data_dir`, `num_products`, `goals`.
 
     ## Version history
     v0: first version.
@@ -91,13 +89,13 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         pool_size: int | None = None,
         reward: str = "outcome",
         render_mode: str | None = None,
-        **world_kwargs: Any,
+        **own_kwargs: Any,
     ) -> None:
-        self._kwargs = {k: v for k, v in locals().items() if k not in ("self", "world_kwargs", "__class__")}
-        self._kwargs |= world_kwargs
+        self._kwargs = {k: v for k, v in locals().items() if k not in ("self", "own_kwargs", "__class__")}
+        self._kwargs |= own_kwargs
         check_render_mode(render_mode, self.metadata["render_modes"])
         self.setup: Setup = make_setup(
-            world, protocol, interface, workers, split, budget, cost, cost_limits, pool_size, reward, world_kwargs
+            world, protocol, interface, workers, split, budget, cost, cost_limits, pool_size, reward, own_kwargs
         )
         self.render_mode = render_mode
         self.observation_space, self.action_space = make_spaces(self.setup)
@@ -157,7 +155,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
 
     def render(self) -> str | None:
         """The whole episode as text (`render_mode="ansi"`)."""
-        return transcript(self.episode.state, self.setup.budget) if self.render_mode == "ansi" else None
+        return self.setup.rules.transcript(self.episode.state) if self.render_mode == "ansi" else None
 
     def snapshot(self) -> State:
         """The episode as one frozen, picklable object."""

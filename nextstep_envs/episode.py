@@ -14,18 +14,26 @@ from nextstep_envs.execution import BUDGET, OUTAGE, Call, advance
 from nextstep_envs.ledger import total_allowance
 from nextstep_envs.requests import Actor, Job, Request, Result
 from nextstep_envs.seeding import derive, stream
-from nextstep_envs.types import Allowance, Budget, Outcome, Step, StepRecord, Task, Transition, Usage
+from nextstep_envs.types import UNLIMITED, Allowance, Budget, Outcome, Step, StepRecord, Task, Transition, Usage
 from nextstep_envs.workers.base import WorkerSpec
 from nextstep_envs.worlds.base import World
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an action means. `invalid`: why it cannot be run ("" if it can); `finish`: nothing follows its steps."""
+    """What an action means.
+
+    Attributes:
+        steps: what is to be done.
+        finish: nothing follows these steps.
+        invalid: why the action cannot be run, or "".
+        draft: what the protocol remembers until the next decision; frozen and picklable.
+    """
 
     steps: tuple[Step, ...] = ()
     finish: bool = False
     invalid: str = ""
+    draft: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,9 @@ class State:
         notice: why the last action was invalid, or "".
         fresh: indices of the records that the last transition reported.
         finish: whether the last decision asked to end.
+        draft: what the protocol remembers (DAG: nodes that have not been run).
+        interrupted: why control came back before all that was decided had run, or "".
+        interrupts: how often that has happened.
         end: why the episode is over ("finish", "done", "budget: tokens", "outage: ..."), or "".
     """
 
@@ -60,6 +71,9 @@ class State:
     notice: str = ""
     fresh: tuple[int, ...] = ()
     finish: bool = False
+    draft: Any = None
+    interrupted: str = ""
+    interrupts: int = 0
     end: str = ""
 
     def steps_used(self) -> int:
@@ -75,9 +89,13 @@ class State:
         return self.calls[max(after)].world if after else self.start
 
     def world_now(self) -> Any:
-        """The world as the highest-indexed ended step left it."""
-        ended = [i for i, c in self.calls.items() if c.record]
-        return self.world_after(ended)
+        """The world as the highest-indexed finished step left it.
+
+        A step that was cut short counts if it was free to spend all that was left: then its world is the only one.
+        """
+        return self.world_after(
+            [i for i, c in self.calls.items() if c.record and not (c.record.error and c.step.allowance is not None)]
+        )
 
 
 class Rules(Protocol):
@@ -87,14 +105,36 @@ class Rules(Protocol):
         """The steps that an action stands for; never raises on a malformed action."""
         ...
 
+    def may_start(self, state: State, step: Step) -> bool:
+        """Whether a step whose predecessors have ended may start.
+
+        Must depend on nothing but the step's ancestors, so that what runs does not depend on who answers first.
+        """
+        ...
+
+    def interrupt(self, state: State, fresh: Sequence[StepRecord]) -> str:
+        """Why control goes back to the orchestrator although it asked to end or more was to run; "" if it does not."""
+        ...
+
 
 class Episode:
-    """An episode in a world, under rules, within a budget."""
+    """An episode in a world, under rules, within a budget.
+
+    Args:
+        world: where it takes place.
+        rules: what actions mean.
+        workers: how each worker works, by worker_id.
+        budget: what it may consume.
+        max_parallel: the most steps at work at once.
+    """
 
     state: State
 
-    def __init__(self, world: World, rules: Rules, workers: Mapping[str, Actor], budget: Budget) -> None:
+    def __init__(
+        self, world: World, rules: Rules, workers: Mapping[str, Actor], budget: Budget, max_parallel: int = UNLIMITED
+    ) -> None:
         self.world, self.rules, self.workers, self.budget = world, rules, workers, budget
+        self.max_parallel = max_parallel
         self._total = total_allowance(budget)
 
     def reset(self, task_id: str, pool: tuple[WorkerSpec, ...], seed: int, sample: int = 0) -> None:
@@ -136,6 +176,8 @@ class Episode:
             invalid=state.invalid + bool(decision.invalid),
             notice=decision.invalid,
             finish=decision.finish,
+            draft=decision.draft,
+            interrupted="",
         )
         self._start()
 
@@ -159,24 +201,30 @@ class Episode:
         usage = Usage()
         for record in records:
             usage = usage.plus(record.usage)
+        reason = self.rules.interrupt(state, records) if records else ""
+        if reason:
+            state = replace(state, finish=False, interrupted=reason, interrupts=state.interrupts + 1)
         end = self._end(state, records)
-        self.state = replace(state, told=state.told.union(fresh), fresh=fresh, end=end)
+        # What has not started by now never will, unless it is decided again.
+        steps = state.steps if end else tuple(c.step for c in state.calls.values())
+        self.state = replace(state, steps=steps, told=state.told.union(fresh), fresh=fresh, end=end)
+        extra = {"interrupted": reason} if reason else {}
         if end.startswith(OUTAGE):
             return Transition(0.0, usage, records, False, True, error=end.removeprefix(OUTAGE))
         if not end:
-            return Transition(0.0, usage, records, False, False)
+            return Transition(0.0, usage, records, False, False, extra=extra)
         outcome: Outcome = self.world.outcome(state.task, state.world_now())
         reward = float(outcome.score) if scored else 0.0
         exhausted = end.removeprefix(BUDGET) if end.startswith(BUDGET) else ""
-        return Transition(reward, usage, records, True, False, outcome, exhausted)
+        return Transition(reward, usage, records, True, False, outcome, exhausted, extra=extra)
 
     def _end(self, state: State, records: tuple[StepRecord, ...]) -> str:
         """Why the episode is over now, the gravest reason first; "" if it goes on."""
-        errors = [r.error for r in records if r.error]
         for prefix in (OUTAGE, BUDGET):
-            for error in errors:
-                if error.startswith(prefix):
-                    return error
+            for record in records:
+                # A step that has used up its own share leaves the others theirs.
+                if record.error.startswith(prefix) and (prefix == OUTAGE or record.step.allowance is None):
+                    return record.error
         if state.finish:
             return "finish"
         if self.world.done(state.world_now()):
@@ -184,22 +232,28 @@ class Episode:
         return BUDGET + "steps" if state.steps_used() >= self.budget.steps else ""
 
     def _start(self) -> None:
-        """Start every step whose predecessors have ended; nothing new after an outage, a refusal or the world's end."""
+        """Start every step whose predecessors have ended well; nothing new after an outage or the world's end."""
         while True:
             state = self.state
             waiting = [s for s in state.steps if s.index not in state.calls]
-            if not waiting or any(c.record and c.record.error for c in state.calls.values()):
+            if not waiting or any(c.record and c.record.error.startswith(OUTAGE) for c in state.calls.values()):
                 return
-            ready = [s for s in waiting if all(j in state.calls and state.calls[j].record for j in s.after)]
-            ready = [s for s in ready if not self.world.done(state.world_after(s.after))]
-            if not ready:
+            ready = [s for s in waiting if self._ready(state, s)]
+            room = self.max_parallel - sum(c.record is None for c in state.calls.values())
+            if not ready or room < 1:
                 return
-            for step in ready:
+            for step in ready[:room]:
                 world = state.world_after(step.after)
                 context = tuple(r.output for j in step.reads if (r := state.calls[j].record))
-                job = Job(step.subtask, context, self.world.view(world))
+                job = Job(step.subtask, context, self.world.view(world), step.role)
                 call = Call(step, job, self.left() if step.allowance is None else step.allowance, world)
                 self._put(step.index, self._advance(call, None))
+
+    def _ready(self, state: State, step: Step) -> bool:
+        records = [state.calls[j].record if j in state.calls else None for j in step.after]
+        if any(record is None or record.error for record in records):
+            return False
+        return not self.world.done(state.world_after(step.after)) and self.rules.may_start(state, step)
 
     def _advance(self, call: Call, result: Result | None) -> Call:
         worker_id = call.step.worker_id

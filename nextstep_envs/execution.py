@@ -61,6 +61,7 @@ def advance(call: Call, actor: Actor, spec: WorkerSpec, world: World, seed: int,
     state, used, turn, memory, tools = call.world, call.used, call.turn, call.memory, call.tools
     pending: Request | None = None
     output, error = "", ""
+    failed, confidence = False, None
     while True:
         if result is not None:
             turn += 1
@@ -77,7 +78,7 @@ def advance(call: Call, actor: Actor, spec: WorkerSpec, world: World, seed: int,
             break
         if isinstance(out, Done):
             used = used.plus(cost)
-            output = out.value
+            output, failed, confidence = out.value, out.failed, out.confidence
             break
         memory = out.memory
         if out.kind != "world":
@@ -87,5 +88,5 @@ def advance(call: Call, actor: Actor, spec: WorkerSpec, world: World, seed: int,
         state, text = world.act(state, out.payload)
         tools = (*tools, ToolCall(out.payload, text))
         result = Result("", text, bound)
-    record = None if pending else StepRecord(step, job.context, output, tools, used, error)
+    record = None if pending else StepRecord(step, job.context, output, tools, used, error, failed, confidence)
     return Call(step, job, allowance, state, used, turn, memory, tools, pending, record)

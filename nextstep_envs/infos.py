@@ -29,8 +29,8 @@ def step_info(setup: Setup, state: State, result: Transition, mask: Mask) -> dic
 
 
 def end_info(result: Transition) -> dict[str, Any]:
-    """The keys that only an ending step has."""
-    info: dict[str, Any] = {}
+    """The keys that only some steps have: the protocol's own, and those of an ending."""
+    info: dict[str, Any] = dict(result.extra)
     if result.outcome is not None:
         info["outcome"] = result.outcome
     if result.budget_exhausted:
@@ -104,7 +104,7 @@ def columns(
 
 
 def add_ends(infos: dict[str, Any], n: int, where: Sequence[int], results: Sequence[Transition]) -> None:
-    """Add the columns that only ending steps have."""
+    """Add the columns of `end_info`."""
     for i, result in zip(where, results, strict=True):
         for key, value in end_info(result).items():
             if key == "error":
@@ -113,7 +113,7 @@ def add_ends(infos: dict[str, Any], n: int, where: Sequence[int], results: Seque
                     _put(column, name, n, i, text, object)
                 infos.setdefault(f"_{key}", np.zeros(n, bool))[i] = True
             else:
-                _put(infos, key, n, i, value, bool if key == "mask_sample" else object)
+                _put(infos, key, n, i, value, type(value) if isinstance(value, bool | float) else object)
 
 
 def objects(n: int, at: Sequence[int], values: Sequence[Any]) -> npt.NDArray[Any]:

@@ -82,11 +82,13 @@ class Job(NamedTuple):
         subtask: its instruction.
         context: outputs of the steps in its access list, in step order; nothing of any other step.
         view: what the world shows now (the open page).
+        role: the prompt of the persona that it plays ("" for none).
     """
 
     subtask: str
     context: tuple[str, ...] = ()
     view: str = ""
+    role: str = ""
 
 
 class Ask(NamedTuple):
@@ -107,10 +109,19 @@ class Ask(NamedTuple):
 
 
 class Done(NamedTuple):
-    """The actor has ended. `value`: a worker's text; `usage`: what it still used, charged if it fits."""
+    """The actor has ended.
+
+    Attributes:
+        value: a worker's text.
+        usage: what it still used, charged if it fits.
+        failed: whether it says that it did not succeed.
+        confidence: its own, in [0, 1]; None where it states none.
+    """
 
     value: Any
     usage: Usage = Usage()
+    failed: bool = False
+    confidence: float | None = None
 
 
 class Actor(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from nextstep_envs.episode import Episode
 from nextstep_envs.errors import ConfigError, check_choice
 from nextstep_envs.ledger import COST_NAMES, check_budget
-from nextstep_envs.protocols.workflow import WorkflowProtocol
+from nextstep_envs.protocols.base import BaseProtocol
 from nextstep_envs.seeding import stream
 from nextstep_envs.types import Budget
 from nextstep_envs.workers.base import WorkerSpec, draw_pool
@@ -30,7 +30,7 @@ class Setup:
     """Everything about an environment that no episode changes."""
 
     world: World
-    rules: WorkflowProtocol
+    rules: BaseProtocol
     crew: Crew
     budget: Budget
     cost_names: tuple[str, ...]
@@ -50,7 +50,7 @@ class Setup:
 
     def episode(self) -> Episode:
         """An episode that waits for its first reset."""
-        return Episode(self.world, self.rules, self.crew.actors, self.budget)
+        return self.rules.episode(self.world, self.crew.actors)
 
     def _pool(self, seed: int, given: Sequence[str | WorkerSpec] | None) -> tuple[WorkerSpec, ...]:
         specs = self.crew.specs
@@ -73,9 +73,11 @@ def make_setup(
     cost_limits: Mapping[str, float] | None,
     pool_size: int | None,
     reward: str,
-    world_kwargs: Mapping[str, Any],
+    own_kwargs: Mapping[str, Any],
 ) -> Setup:
     """Check every argument and build the world, the rules and the workers.
+
+    `own_kwargs` are the arguments of the protocol, by its signature, and of the world: all others.
 
     Raises:
         ConfigError: the first argument that is wrong, naming its value and the fix.
@@ -83,20 +85,28 @@ def make_setup(
     check_choice("interface", interface, ("vector", "text"))
     check_choice("reward", reward, ("outcome", "none"))
     check_choice("split", split, SPLITS)
-    limits = check_budget(_budget(budget))
+    make_rules: type[BaseProtocol] = components.load("protocol", protocol)
+    rules_kwargs = {k: v for k, v in own_kwargs.items() if k in _own_arguments(make_rules)}
+    world_kwargs = {k: v for k, v in own_kwargs.items() if k not in rules_kwargs}
+    limits = check_budget(_budget(budget, make_rules.default_budget))
     crew = build_crew(workers, limits)
     if pool_size is None:
         pool_size = max(len(crew.specs) - 1, 1) if split == "train" else len(crew.specs)
     if isinstance(pool_size, bool) or not isinstance(pool_size, int) or not 1 <= pool_size <= len(crew.specs):
         raise ConfigError(f"pool_size={pool_size!r} must be between 1 and {len(crew.specs)}, the workers there are")
     names = _cost_names(cost)
-    rules = components.load("protocol", protocol)(crew.specs, limits)
-    built = build_world(world, {"show_instruction": False, **world_kwargs})
+    cost_limits = _limits(cost_limits)
+    rules = make_rules(crew.specs, limits, cost_limits, **rules_kwargs)
+    built = rules.adapt(build_world(world, {"show_instruction": False, **world_kwargs}))
     built.ids(split)
     return Setup(
-        built, rules, crew, limits, names, _limits(cost_limits), split, pool_size, reward == "outcome",
-        interface == "text",
-    )  # fmt: skip
+        built, rules, crew, limits, names, cost_limits, split, pool_size, reward == "outcome", interface == "text"
+    )
+
+
+def _own_arguments(make_rules: type[BaseProtocol]) -> tuple[str, ...]:
+    """The names of the arguments that a protocol has beyond those of all protocols."""
+    return tuple(inspect.signature(make_rules).parameters)[len(inspect.signature(BaseProtocol).parameters) :]
 
 
 def build_world(name: str, kwargs: Mapping[str, Any]) -> World:
@@ -133,16 +143,16 @@ def check_common_options(options: Mapping[str, Any] | None, known: Sequence[str]
     return options
 
 
-def _budget(budget: BudgetArg) -> Budget:
+def _budget(budget: BudgetArg, default: Budget) -> Budget:
     if budget is None:
-        return Budget()
+        return default
     if isinstance(budget, Budget):
         return budget
     if not isinstance(budget, Mapping):
         raise ConfigError(f"budget={budget!r} must be a mapping such as {{'tokens': 6000}}")
     for key in budget:
         check_choice("budget entry", key, [f.name for f in fields(Budget)])
-    return Budget(**budget)
+    return replace(default, **budget)
 
 
 def _cost_names(cost: str | Sequence[str]) -> tuple[str, ...]:

@@ -84,6 +84,8 @@ class Step:
         after: indices of the steps that must end first; the world is taken from the highest of them.
         reads: indices of the steps whose outputs the worker sees.
         allowance: the most it may consume, set when the step was decided; None: all that is left when it starts.
+        agent: the persona or role it is done as ("" where there are only workers).
+        role: that persona's prompt, for the worker alone.
     """
 
     index: int
@@ -92,6 +94,8 @@ class Step:
     after: tuple[int, ...] = ()
     reads: tuple[int, ...] = ()
     allowance: Allowance | None = None
+    agent: str = ""
+    role: str = ""
 
 
 class ToolCall(NamedTuple):
@@ -106,6 +110,16 @@ class StepRecord:
     """What one finished step saw, did, wrote and consumed: the contract between environments and rewards.
 
     Immutable, so a deep copy is the record itself (libraries deep-copy every `info`).
+
+    Attributes:
+        step: what was asked.
+        context: the outputs of earlier steps that the worker saw.
+        output: what it wrote.
+        tools: what it did in the world.
+        usage: priced.
+        error: why it was cut short ("budget: ...", "outage: ..."), or "".
+        failed: whether the worker itself says that it did not succeed.
+        confidence: its own, in [0, 1], where it states one.
     """
 
     step: Step
@@ -114,6 +128,8 @@ class StepRecord:
     tools: tuple[ToolCall, ...]
     usage: Usage
     error: str = ""
+    failed: bool = False
+    confidence: float | None = None
 
     def __copy__(self) -> StepRecord:
         return self
@@ -181,7 +197,12 @@ class Budget:
 
 
 class Transition(NamedTuple):
-    """What one decision yielded. `records`: the steps that ended in it, by index."""
+    """What one decision yielded.
+
+    Attributes:
+        records: the steps that ended in it, by index.
+        extra: more entries for `info`, the protocol's own.
+    """
 
     reward: float
     usage: Usage
@@ -191,3 +212,4 @@ class Transition(NamedTuple):
     outcome: Outcome | None = None
     budget_exhausted: str = ""
     error: str = ""
+    extra: Mapping[str, Any] = {}

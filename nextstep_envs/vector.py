@@ -15,7 +15,6 @@ from nextstep_envs.drivers import batched
 from nextstep_envs.env import check_action, check_render_mode, make_spaces
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.infos import add_ends, columns, objects
-from nextstep_envs.protocols.messages import transcript
 from nextstep_envs.setup import BudgetArg, check_options, make_setup
 from nextstep_envs.types import Budget, Transition, Usage
 from nextstep_envs.workers.crew import WorkersArg
@@ -52,14 +51,14 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         max_episode_steps: int | None = None,
-        **world_kwargs: Any,
+        **own_kwargs: Any,
     ) -> None:
         super().__init__()
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise ConfigError(f"num_envs={num_envs!r} must be a whole number >= 1")
         check_render_mode(render_mode, ["ansi"])
         self.setup = make_setup(
-            world, protocol, interface, workers, split, budget, cost, cost_limits, pool_size, reward, world_kwargs
+            world, protocol, interface, workers, split, budget, cost, cost_limits, pool_size, reward, own_kwargs
         )
         self.num_envs, self.render_mode, self.max_episode_steps = num_envs, render_mode, max_episode_steps
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -139,7 +138,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         everyone = range(self.num_envs)
         if not ended or self.autoreset_mode is not AutoresetMode.SAME_STEP:
             infos = self._infos(everyone, usages, records, masks)
-            add_ends(infos, self.num_envs, ended, [results[i] for i in ended])
+            add_ends(infos, self.num_envs, everyone, results)
             return self._observe(masks), rewards, terminated, truncated, infos
         final = self._infos(ended, [usages[i] for i in ended], [records[i] for i in ended], masks[ended])
         add_ends(final, self.num_envs, ended, [results[i] for i in ended])
@@ -149,6 +148,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
             usages[i], records[i] = Usage(), ()
         masks[ended] = self._masks(ended)
         infos = self._infos(everyone, usages, records, masks)
+        going = np.flatnonzero(~over).tolist()
+        add_ends(infos, self.num_envs, going, [results[i] for i in going])
         infos["final_obs"], infos["final_info"] = final_obs, final
         infos["_final_obs"], infos["_final_info"] = over, over.copy()
         return self._observe(masks), rewards, terminated, truncated, infos
@@ -161,7 +162,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         """Every episode as text (`render_mode="ansi"`)."""
         if self.render_mode != "ansi":
             return None
-        return tuple(transcript(episode.state, self.setup.budget) for episode in self.episodes)
+        return tuple(self.setup.rules.transcript(episode.state) for episode in self.episodes)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the provider's clients."""

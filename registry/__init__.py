@@ -5,6 +5,7 @@ from __future__ import annotations
 from registry import components
 from registry.catalog import EnvEntry, add, entries
 from registry.errors import ConflictError, NextStepError, PluginError, TargetError, UnknownNameError
+from registry.making import make_aec, make_parallel
 from registry.plugins import load_plugins
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "entries",
     "env_ids",
     "load_plugins",
+    "make_aec",
+    "make_parallel",
     "register_env",
     "register_envs",
 ]
@@ -29,18 +32,19 @@ def env_ids() -> tuple[str, ...]:
 
 
 def register_env(entry: EnvEntry) -> None:
-    """Add an environment to the catalog and to Gymnasium; what a plugin calls."""
+    """Add an environment to the catalog, to Gymnasium and to PettingZoo; what a plugin calls."""
     add(entry)
     register_envs()
 
 
 def register_envs() -> None:
-    """Tell Gymnasium about every single-agent environment of the catalog. Doing it again changes nothing."""
+    """Tell Gymnasium and PettingZoo about every environment of the catalog. Doing it again changes nothing."""
     import gymnasium as gym
+    import pettingzoo
 
     for entry in entries():
-        # Gymnasium warns when an id is overridden, and a subprocess may import us twice.
-        if entry.agents == "single" and entry.id not in gym.registry:
+        # Both warn when an id is overridden, and a subprocess may import us twice.
+        if entry.entry_point is not None and entry.id not in gym.registry:
             gym.register(
                 id=entry.id,
                 entry_point=entry.entry_point,
@@ -49,3 +53,9 @@ def register_envs() -> None:
                 nondeterministic=entry.nondeterministic,
                 kwargs=dict(entry.kwargs),
             )
+        if not hasattr(pettingzoo, "register"):  # before 1.27 it had no registry; `make_aec` and `make_parallel` do
+            continue
+        if entry.aec_entry_point is not None and entry.id not in pettingzoo.aec_registry:
+            pettingzoo.register("aec", entry.id, entry.aec_entry_point, kwargs=dict(entry.kwargs))
+        if entry.parallel_entry_point is not None and entry.id not in pettingzoo.parallel_registry:
+            pettingzoo.register("parallel", entry.id, entry.parallel_entry_point, kwargs=dict(entry.kwargs))

@@ -1,10 +1,10 @@
-"""Environment ids and what `gymnasium.make` needs to build each."""
+"""Environment ids and what Gymnasium and PettingZoo need to build each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from registry.errors import ConflictError
 
@@ -15,22 +15,24 @@ class EnvEntry:
 
     Attributes:
         id: "NextStep/<World>-<Protocol>-v<N>"; N rises whenever rewards, masks, tasks or workers change results.
-        entry_point: "module:attribute" of the environment.
-        vector_entry_point: of the batched vector environment, or None where there is none.
+        entry_point: "module:attribute" of the Gymnasium environment, or None where there is none.
+        vector_entry_point: of its batched vector form, or None.
+        aec_entry_point, parallel_entry_point: of the PettingZoo environments behind `make_aec` and `make_parallel`,
+            or None.
         kwargs: plain data, so that a spec survives JSON.
         world, protocol: names of the parts; protocol "" is the bare world.
-        agents: "single" (Gymnasium), or which PettingZoo API a multi-agent id has.
         reward_threshold: the mean reward at which the task counts as solved, where one is known.
         nondeterministic: whether equal seeds and actions may differ (live models).
     """
 
     id: str
-    entry_point: str
+    entry_point: str | None = None
     vector_entry_point: str | None = None
+    aec_entry_point: str | None = None
+    parallel_entry_point: str | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     world: str = ""
     protocol: str = ""
-    agents: Literal["single", "aec", "parallel"] = "single"
     reward_threshold: float | None = None
     nondeterministic: bool = False
 

@@ -1,9 +1,10 @@
-"""The vector observation of the Workflow protocol: nothing in it comes from ground truth."""
+"""The vector observation of orchestration: nothing in it comes from ground truth."""
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -38,16 +39,32 @@ class Features:
     """Builds the vector and names its entries.
 
     Blocks: hashed task text; for each slot of the pool presence, log price and skills; share left of each budget;
-    for each possible step who did it, what it saw, how it ended as reported, its cost and its hashed output.
+    for each possible step who did it, what it saw, how it ended as reported, its cost and its hashed output; the
+    protocol's own entries.
+
+    Args:
+        pool: every worker there is, in slot order.
+        budget: of one episode.
+        agents: who does steps, by name; by default the workers.
+        own_names: names of the protocol's own entries.
+        own: their values, numbers in [-1, 32].
     """
 
-    def __init__(self, pool: tuple[WorkerSpec, ...], budget: Budget) -> None:
+    def __init__(
+        self,
+        pool: tuple[WorkerSpec, ...],
+        budget: Budget,
+        agents: Sequence[str] | None = None,
+        own_names: Sequence[str] = (),
+        own: Callable[[State], Sequence[float]] | None = None,
+    ) -> None:
         self.budget, self.slots = budget, {spec.worker_id: i for i, spec in enumerate(pool)}
+        self.agents = {name: i for i, name in enumerate(self.slots if agents is None else agents)}
+        self._own = own
         self.domains = tuple(domain for domain, _ in pool[0].skills)
         self._total = total_allowance(budget)
         self._usd = self._total.usd_nano if budget.usd is not None else 0
-        n = len(pool)
-        self.step_width = n + 6 + OUTPUT_BUCKETS
+        self.step_width = len(self.agents) + 6 + OUTPUT_BUCKETS
         budgets = ("steps", "tokens", "calls", "env_steps", "usd")
         self.names: tuple[str, ...] = (
             *(f"task_hash[{i}]" for i in range(TASK_BUCKETS)),
@@ -62,15 +79,17 @@ class Features:
                 f"step[{i}].{name}"
                 for i in range(budget.steps)
                 for name in (
-                    *(f"worker.{spec.worker_id}" for spec in pool),
+                    *(f"{'worker' if agents is None else 'agent'}.{name}" for name in self.agents),
                     *("done", "error", "reads_last", "reads_all", "cost_mix", "output_length"),
                     *(f"output_hash[{b}]" for b in range(OUTPUT_BUCKETS)),
                 )
             ),
+            *own_names,
         )
         self.size = len(self.names)
+        self._own_at = self.size - len(own_names)
         self._pool_at = TASK_BUCKETS
-        self._left_at = TASK_BUCKETS + n * (2 + len(self.domains))
+        self._left_at = TASK_BUCKETS + len(pool) * (2 + len(self.domains))
         self._steps_at = self._left_at + len(budgets) + 1
 
     @lru_cache(maxsize=2048)  # noqa: B019 - lives as long as the process's environments
@@ -99,13 +118,15 @@ class Features:
             1 - spent.usd_nano / self._usd if self._usd else 1.0,
             state.invalid / budget.steps,
         )
-        n = len(self.slots)
-        for index, call in state.calls.items():
+        if self._own is not None:
+            vector[self._own_at :] = self._own(state)
+        n = len(self.agents)
+        for at, (index, call) in enumerate(state.calls.items()):
             record = call.record
             if record is None:
                 continue
-            block = vector[self._steps_at + index * self.step_width :][: self.step_width]
-            block[self.slots[record.step.worker_id]] = 1.0
+            block = vector[self._steps_at + at * self.step_width :][: self.step_width]
+            block[self.agents[record.step.agent or record.step.worker_id]] = 1.0
             reads = record.step.reads
             block[n : n + 6] = (
                 not record.error,

@@ -2,59 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nextstep_envs.episode import State
 from nextstep_envs.ledger import total_allowance
 from nextstep_envs.types import NANO, UNLIMITED, Allowance, Budget, StepRecord
-from nextstep_envs.workers.base import WorkerSpec
 
 OUTPUT_CHARS = 600  # of each step's output in a message
 
 
-def opening(state: State, budget: Budget) -> str:
-    """The first message: task, workers, budget and rules."""
-    workers = "\n".join(_worker(spec) for spec in state.pool)
-    return (
-        f"Task: {state.task.prompt}\n"
-        f"Workers:\n{workers}\n"
-        f"Budget: {_amounts(budget.steps, total_allowance(budget))}\n"
-        'Answer in JSON: one step {"subtask": "...", "worker_id": "...", "access_list": ["0"]}, '
-        'a whole plan {"workflow": [step, ...]}, or {"finish": true}. '
-        '"{task}" in a subtask stands for the task. '
-        "A worker sees its subtask and the outputs of the steps in its access list, nothing else.\n"
+def opening(state: State, budget: Budget, workers: Sequence[str], answer: str) -> str:
+    """The first message: task, workers (a line each), budget and how to answer."""
+    return "\n".join(
+        [
+            f"Task: {state.task.prompt}",
+            "Workers:",
+            *workers,
+            f"Budget: {amounts(budget.steps, total_allowance(budget))}",
+            answer,
+            "",
+        ]
     )
 
 
-def report(state: State, budget: Budget) -> str:
-    """What the last decision brought, as the workers reported it, and what is left."""
-    lines = []
-    if state.notice:
-        lines.append(f"Invalid action, nothing was run: {state.notice}.")
-    for index in state.fresh:
-        record = state.calls[index].record
-        if record:
-            lines.append(_result(record))
-    lines.append(f"The episode is over ({state.end})." if state.end else f"Left: {_left(state, budget)}")
-    return "\n".join(lines) + "\n"
+def report(state: State, budget: Budget, status: Sequence[str] = ()) -> str:
+    """What the last decision brought, as the workers reported it, the protocol's own lines, and what is left."""
+    records = [record for i in state.fresh if (record := state.calls[i].record)]
+    return "\n".join([*_notices(state), *map(_result, records), *status, _closing(state, budget), ""])
 
 
-def transcript(state: State, budget: Budget) -> str:
-    """The whole episode as text."""
+def transcript(first: str, state: State, budget: Budget, status: Sequence[str] = ()) -> str:
+    """The whole episode as text, from its first message on."""
     steps = [f"-> {_action(r)}\n{_tools(r)}{_result(r)}" for r in state.records()]
-    end = f"The episode is over ({state.end})." if state.end else f"Left: {_left(state, budget)}"
-    notice = [f"Invalid action, nothing was run: {state.notice}."] if state.notice else []
-    return "\n".join([opening(state, budget).rstrip(), *steps, *notice, end])
+    return "\n".join([first.rstrip(), *steps, *_notices(state), *status, _closing(state, budget)])
 
 
-def _worker(spec: WorkerSpec) -> str:
-    skills = ", ".join(f"{domain} {level:.1f}" for domain, level in spec.skills)
-    return (
-        f"- {spec.worker_id}: {spec.description} "
-        f"(${spec.usd_per_mtok_in:g}/{spec.usd_per_mtok_out:g} per Mtok; skill: {skills or 'unknown'})"
-    )
+def amounts(steps: int, left: Allowance) -> str:
+    """What may be consumed, in words."""
+    usd = "" if left.usd_nano >= UNLIMITED else f", ${left.usd_nano / NANO:.4f}"
+    return f"{steps} steps, {left.calls} calls, {left.tokens} tokens, {left.env_steps} actions{usd}"
+
+
+def _notices(state: State) -> list[str]:
+    lines = [f"Invalid action, nothing was run: {state.notice}."] if state.notice else []
+    return [*lines, f"Interrupted: {state.interrupted}."] if state.interrupted else lines
+
+
+def _closing(state: State, budget: Budget) -> str:
+    if state.end:
+        return f"The episode is over ({state.end})."
+    left = total_allowance(budget).minus(state.spent)
+    return f"Left: {amounts(max(budget.steps - state.steps_used(), 0), left)}"
 
 
 def _action(record: StepRecord) -> str:
-    return f"step {record.step.index}, {record.step.worker_id}, reads {list(record.step.reads)}: {record.step.subtask}"
+    return f"step {record.step.index}, {_who(record)}, reads {list(record.step.reads)}: {record.step.subtask}"
 
 
 def _tools(record: StepRecord) -> str:
@@ -64,13 +66,8 @@ def _tools(record: StepRecord) -> str:
 def _result(record: StepRecord) -> str:
     text = record.output[:OUTPUT_CHARS] if not record.error else f"stopped ({record.error})"
     used = f"{record.usage.tokens} tokens, {record.usage.env_steps} actions"
-    return f"Step {record.step.index} by {record.step.worker_id} ({used}): {text}"
+    return f"Step {record.step.index} by {_who(record)} ({used}): {text}"
 
 
-def _left(state: State, budget: Budget) -> str:
-    return _amounts(max(budget.steps - state.steps_used(), 0), total_allowance(budget).minus(state.spent))
-
-
-def _amounts(steps: int, amounts: Allowance) -> str:
-    usd = "" if amounts.usd_nano >= UNLIMITED else f", ${amounts.usd_nano / NANO:.4f}"
-    return f"{steps} steps, {amounts.calls} calls, {amounts.tokens} tokens, {amounts.env_steps} actions{usd}"
+def _who(record: StepRecord) -> str:
+    return record.step.agent or record.step.worker_id

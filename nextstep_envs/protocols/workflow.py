@@ -6,45 +6,41 @@ Steps run in sequence; access lists gate context (NextStep specification; Conduc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from nextstep_envs.episode import Decision, State
-from nextstep_envs.ledger import estimate_tokens, total_allowance
+from nextstep_envs.protocols.base import BaseProtocol, Mask, only_last
 from nextstep_envs.protocols.features import Features
-from nextstep_envs.protocols.messages import opening, report
+from nextstep_envs.protocols.grid import Grid
 from nextstep_envs.protocols.parsing import parse_json
-from nextstep_envs.protocols.templates import TEMPLATES
 from nextstep_envs.types import Budget, Step
 from nextstep_envs.workers.base import WorkerSpec
 
 CONTEXTS = ("none", "last", "all")
+FORMAT = (
+    'Answer in JSON: one step {"subtask": "...", "worker_id": "...", "access_list": ["0"]}, '
+    'a whole plan {"workflow": [step, ...]}, or {"finish": true}. '
+    '"{task}" in a subtask stands for the task. '
+    "A worker sees its subtask and the outputs of the steps in its access list, nothing else."
+)
 
 
-class WorkflowProtocol:
-    """Rules of Workflow for a pool of workers and a budget.
+class WorkflowProtocol(BaseProtocol):
+    """Rules of Workflow: steps run in sequence, each may spend what is left.
 
     Vector actions: `(worker * n_templates + template) * 3 + context`, context in (none, last, all); the last index is
-    finish. Text actions: JSON, one step, `{"finish": true}` or `{"workflow": [step, ...]}`, which runs and ends.
-
-    Attributes:
-        n_actions: size of the vector action space.
-        features: the vector observation.
+    finish. Text actions: JSON, one of `{"subtask": ..., "worker_id": ..., "access_list": [...]}`, `{"finish": true}`
+    and `{"workflow": [step, ...]}`, which runs the whole plan and ends. Access list entries are earlier step numbers,
+    `"last"` or `"all"`; `{task}` in a subtask stands for the task's text.
     """
 
     name = "workflow"
 
-    def __init__(self, pool: tuple[WorkerSpec, ...], budget: Budget) -> None:
-        self.pool, self.budget = pool, budget
-        self.slots = {spec.worker_id: i for i, spec in enumerate(pool)}
-        self.n_actions = len(pool) * len(TEMPLATES) * len(CONTEXTS) + 1
+    def __init__(self, pool: tuple[WorkerSpec, ...], budget: Budget, cost_limits: Mapping[str, float]) -> None:
+        super().__init__(pool, budget, cost_limits)
+        self.grid = Grid(pool, len(CONTEXTS))
+        self.n_actions = self.grid.size + 1
         self.features = Features(pool, budget)
-        self._total = total_allowance(budget)
-        grid = np.indices((len(pool), len(TEMPLATES), len(CONTEXTS))).reshape(3, -1)
-        self._worker, self._template, self._context = grid
 
     # -- what an action means ------------------------------------------------------------------------------------
 
@@ -57,9 +53,9 @@ class WorkflowProtocol:
             return Decision(finish=True)
         if not 0 <= action < self.n_actions:
             return Decision(invalid=f"action {action} is outside 0..{self.n_actions - 1}")
-        slot, template, context = self._worker[action], self._template[action], self._context[action]
+        worker_id, template, context = self.grid.choice(action)
         access = [] if context == 0 else [CONTEXTS[context]]
-        entry = {"subtask": TEMPLATES[template].text, "worker_id": self.pool[slot].worker_id, "access_list": access}
+        entry = {"subtask": template.text, "worker_id": worker_id, "access_list": access}
         return self._plan(state, [entry], finish=False)
 
     def _decode_text(self, state: State, text: str) -> Decision:
@@ -91,47 +87,18 @@ class WorkflowProtocol:
 
     # -- what the orchestrator sees ------------------------------------------------------------------------------
 
-    def mask(self, state: State) -> npt.NDArray[np.int8]:
+    def mask(self, state: State) -> Mask:
         """int8 [n_actions]: 1 where the worker is present, the context exists and the budget allows a call.
 
         Finish is always legal.
         """
-        if state.end:
-            return _finish_only(self.n_actions)
-        left = self._total.minus(state.spent)
-        fits = tuple(left.tokens >= need and left.calls >= 1 and left.usd_nano > 0 for need in self._needs(state))
-        present = tuple(spec.worker_id for spec in state.pool)
-        return self._mask(present, fits, min(len(state.steps), 2), state.steps_used() < self.budget.steps)
+        if state.end or state.steps_used() >= self.budget.steps:
+            return only_last(self.n_actions)
+        return self.grid.mask(state, self.total.minus(state.spent), min(len(state.steps), 2) + 1, (True,))
 
-    def _needs(self, state: State) -> tuple[int, ...]:
-        return _template_tokens(state.task.prompt)
-
-    @lru_cache(maxsize=512)  # noqa: B019 - protocols live as long as the process's environments
-    def _mask(self, present: tuple[str, ...], fits: tuple[bool, ...], steps: int, open_: bool) -> npt.NDArray[np.int8]:
-        there = np.array([spec.worker_id in present for spec in self.pool])
-        legal = there[self._worker] & np.array(fits)[self._template] & (self._context <= steps) & open_
-        mask = np.append(legal, True).astype(np.int8)
-        mask.flags.writeable = False
-        return mask
-
-    def message(self, state: State) -> str:
-        """The next message to the orchestrator: the task at first, then what the last decision brought."""
-        if not state.steps and not state.invalid and not state.end:
-            return opening(state, self.budget)
-        return report(state, self.budget)
-
-
-@lru_cache(maxsize=64)
-def _finish_only(n: int) -> npt.NDArray[np.int8]:
-    mask = np.zeros(n, np.int8)
-    mask[-1] = 1
-    mask.flags.writeable = False
-    return mask
-
-
-@lru_cache(maxsize=4096)
-def _template_tokens(prompt: str) -> tuple[int, ...]:
-    return tuple(estimate_tokens(t.text.replace("{task}", prompt)) for t in TEMPLATES)
+    def format_text(self) -> str:
+        """How to answer, for the first message."""
+        return FORMAT
 
 
 def _step(entry: Any, index: int, present: set[str], prompt: str) -> Step | str:

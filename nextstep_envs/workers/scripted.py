@@ -61,7 +61,7 @@ class ScriptedWorker:
         mode = understand(job.subtask)
         wanted = find_requirements(job)
         if wanted is None:
-            return _say("I was given no requirements, so I did nothing.", read)
+            return _say("I was given no requirements, so I did nothing.", read, failed=True)
         skill = self.skill(job)
         if mode == "plan":
             return _say(write_list(self._list(wanted, skill)), read)
@@ -158,13 +158,14 @@ def shopping_style(role: str, skill: float, listed: bool) -> Style:
     return Style(3 if expert else 1, expert, False, EVERYTHING if expert else 1, expert, slip, weighs=expert)
 
 
-def _say(text: str, read: int) -> Done:
-    return Done(text, Usage(prompt_tokens=read, completion_tokens=estimate_tokens(text), calls=1))
+def _say(text: str, read: int, failed: bool = False) -> Done:
+    return Done(text, Usage(prompt_tokens=read, completion_tokens=estimate_tokens(text), calls=1), failed)
 
 
 def _act(made: shopping.Move, read: int, calls: int) -> Ask | Done:
     written = estimate_tokens(made.call or made.report)
     usage = Usage(prompt_tokens=read, completion_tokens=written, calls=calls)
     if not made.call:
-        return Done(made.report, usage)
+        sure = shopping.confidence(made.trip)
+        return Done(made.report, usage, failed=sure is None, confidence=sure)
     return Ask("world", made.call, usage._replace(env_steps=1), made.trip)

@@ -112,6 +112,16 @@ def report(trip: Trip) -> str:
     return f"{best.title}, ${best.price:.2f}; lacks {misses}; {len(trip.seen)} compared."
 
 
+def confidence(trip: Trip) -> float | None:
+    """The share of what is wanted that the product that was taken has; None where none was taken."""
+    taken = next((seen for seen in trip.seen if seen.asin == trip.asin and trip.chosen), None)
+    if taken is None:
+        return None
+    wanted = trip.wanted
+    total = 1 + len(wanted.features) + len(wanted.options) + (wanted.price is not None)
+    return 1 - min(len(taken.missing) / total, 1.0)
+
+
 def _search(trip: Trip) -> Move:
     """Search for the product, its features and the wanted option values, in the best words known."""
     wanted = trip.wanted

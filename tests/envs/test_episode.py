@@ -41,6 +41,12 @@ class Sequence:
             steps.append(Step(i, text, worker, after, tuple(j for j in sorted(reads) if j in after), share))
         return Decision(tuple(steps), finish=not action)
 
+    def may_start(self, state: State, step: Step) -> bool:
+        return True
+
+    def interrupt(self, state: State, fresh: Any) -> str:
+        return ""
+
 
 def make(budget: Budget) -> Episode:
     return Episode(Counter(), Sequence(budget), WORKERS, budget)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from nextstep_envs.episode import Episode
-from nextstep_envs.protocols.messages import transcript
 from nextstep_envs.protocols.templates import TEMPLATES
 from nextstep_envs.protocols.workflow import CONTEXTS, WorkflowProtocol
 from nextstep_envs.requests import Done, Job
@@ -30,7 +29,7 @@ class Spy:
 
 def start(**budget: Any) -> tuple[Episode, Spy, WorkflowProtocol]:
     limits, spy = Budget(**budget), Spy()
-    rules = WorkflowProtocol(POOL, limits)
+    rules = WorkflowProtocol(POOL, limits, {})
     episode = Episode(Counter(), rules, {"a": spy, "b": spy}, limits)
     episode.reset("7", POOL, seed=1)
     return episode, spy, rules
@@ -105,7 +104,7 @@ def test_the_conversation_grows_only_at_its_end() -> None:
     act(episode, step("x"))
     second = rules.message(episode.state)
     assert "out0" in second and "count to 7" not in second
-    whole = transcript(episode.state, episode.budget)
+    whole = rules.transcript(episode.state)
     assert whole.startswith(first.rstrip()) and "out0" in whole
 
 
