@@ -201,12 +201,16 @@ class Episode:
         usage = Usage()
         for record in records:
             usage = usage.plus(record.usage)
+        decided = state.steps
         reason = self.rules.interrupt(state, records) if records else ""
-        if reason:
-            state = replace(state, finish=False, interrupted=reason, interrupts=state.interrupts + 1)
-        end = self._end(state, records)
         # What has not started by now never will, unless it is decided again.
-        steps = state.steps if end else tuple(c.step for c in state.calls.values())
+        state = replace(state, steps=tuple(c.step for c in state.calls.values()))
+        if reason:
+            back = replace(state, finish=False, interrupted=reason, interrupts=state.interrupts + 1)
+            # Control goes back only where there is something left to decide.
+            reason, state = ("", state) if self._end(back, records) else (reason, back)
+        end = self._end(state, records)
+        steps = decided if end else state.steps
         self.state = replace(state, steps=steps, told=state.told.union(fresh), fresh=fresh, end=end)
         extra = {"interrupted": reason} if reason else {}
         if end.startswith(OUTAGE):

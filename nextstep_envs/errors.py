@@ -11,6 +11,10 @@ class ConfigError(NextStepError, ValueError):
     """A setting is wrong (unknown split, budget <= 0, malformed worker spec ...)."""
 
 
+class UnknownArgumentError(ConfigError, TypeError):
+    """A keyword argument that nothing takes; a `TypeError` too, since libraries that try arguments out look for one."""
+
+
 class DataError(NextStepError, ValueError):
     """A data file is missing or malformed."""
 

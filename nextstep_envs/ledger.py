@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
+
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.types import NANO, UNLIMITED, Allowance, Budget, Usage
 from nextstep_envs.workers.base import WorkerSpec
@@ -38,6 +41,15 @@ def total_allowance(budget: Budget) -> Allowance:
     """The whole budget of an episode as an allowance."""
     usd = UNLIMITED if budget.usd is None else round(budget.usd * NANO)
     return Allowance(budget.tokens, budget.calls, budget.env_steps, usd)
+
+
+def divide(left: Allowance, weights: Sequence[float]) -> tuple[Allowance, ...]:
+    """Shares of `left` in proportion to `weights` (> 0), each rounded down, so that their sum never exceeds it."""
+    parts = [Fraction(weight) for weight in weights]  # exact: a float's rounding could hand out more than there is
+    total = sum(parts)
+    return tuple(
+        Allowance(*(a if a >= UNLIMITED else int(max(a, 0) * part / total) for a in left)) for part in parts
+    )
 
 
 def cost_terms(usage: Usage, budget: Budget) -> dict[str, float]:

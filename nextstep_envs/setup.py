@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nextstep_envs.episode import Episode
-from nextstep_envs.errors import ConfigError, check_choice
+from nextstep_envs.errors import ConfigError, UnknownArgumentError, check_choice
 from nextstep_envs.ledger import COST_NAMES, check_budget
 from nextstep_envs.protocols.base import BaseProtocol
 from nextstep_envs.seeding import stream
@@ -88,14 +88,14 @@ def make_setup(
     make_rules: type[BaseProtocol] = components.load("protocol", protocol)
     rules_kwargs = {k: v for k, v in own_kwargs.items() if k in _own_arguments(make_rules)}
     world_kwargs = {k: v for k, v in own_kwargs.items() if k not in rules_kwargs}
-    limits = check_budget(_budget(budget, make_rules.default_budget))
+    limits = check_budget(change_budget(budget, make_rules.default_budget))
     crew = build_crew(workers, limits)
     if pool_size is None:
         pool_size = max(len(crew.specs) - 1, 1) if split == "train" else len(crew.specs)
     if isinstance(pool_size, bool) or not isinstance(pool_size, int) or not 1 <= pool_size <= len(crew.specs):
         raise ConfigError(f"pool_size={pool_size!r} must be between 1 and {len(crew.specs)}, the workers there are")
-    names = _cost_names(cost)
-    cost_limits = _limits(cost_limits)
+    names = check_cost_names(cost)
+    cost_limits = check_cost_limits(cost_limits)
     rules = make_rules(crew.specs, limits, cost_limits, **rules_kwargs)
     built = rules.adapt(build_world(world, {"show_instruction": False, **world_kwargs}))
     built.ids(split)
@@ -110,12 +110,14 @@ def _own_arguments(make_rules: type[BaseProtocol]) -> tuple[str, ...]:
 
 
 def build_world(name: str, kwargs: Mapping[str, Any]) -> World:
-    """The world of that name; `ConfigError` for an argument that it does not take."""
+    """The world of that name; `UnknownArgumentError` for an argument that it does not take."""
     make: Callable[..., World] = components.load("world", name)
-    parameters = inspect.signature(make).parameters.values()
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+    parameters = inspect.signature(make).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in kwargs:
-            check_choice(f"argument of world {name!r}", key, [p.name for p in parameters])
+            if key not in parameters:
+                known = ", ".join(parameters)
+                raise UnknownArgumentError(f"world {name!r}: unexpected keyword argument {key!r}; it takes {known}")
     return make(**kwargs)
 
 
@@ -143,7 +145,8 @@ def check_common_options(options: Mapping[str, Any] | None, known: Sequence[str]
     return options
 
 
-def _budget(budget: BudgetArg, default: Budget) -> Budget:
+def change_budget(budget: BudgetArg, default: Budget) -> Budget:
+    """`default` with the fields that `budget` names changed; `ConfigError` for an unknown one."""
     if budget is None:
         return default
     if isinstance(budget, Budget):
@@ -155,7 +158,8 @@ def _budget(budget: BudgetArg, default: Budget) -> Budget:
     return replace(default, **budget)
 
 
-def _cost_names(cost: str | Sequence[str]) -> tuple[str, ...]:
+def check_cost_names(cost: str | Sequence[str]) -> tuple[str, ...]:
+    """One cost name or several as a tuple; `ConfigError` for an unknown one."""
     names = (cost,) if isinstance(cost, str) else tuple(cost)
     if not names:
         raise ConfigError(f"cost={cost!r} names no cost; choose from {', '.join(COST_NAMES)}")
@@ -164,7 +168,8 @@ def _cost_names(cost: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _limits(limits: Mapping[str, float] | None) -> dict[str, float]:
+def check_cost_limits(limits: Mapping[str, float] | None) -> dict[str, float]:
+    """Limits by cost name; `ConfigError` for an unknown name or a limit that is not positive."""
     for name, value in (limits or {}).items():
         check_choice("cost_limits entry", name, COST_NAMES)
         if not value > 0:

@@ -86,6 +86,7 @@ class Step:
         allowance: the most it may consume, set when the step was decided; None: all that is left when it starts.
         agent: the persona or role it is done as ("" where there are only workers).
         role: that persona's prompt, for the worker alone.
+        expects: what the world should show after it, where the orchestrator says so.
     """
 
     index: int
@@ -96,6 +97,7 @@ class Step:
     allowance: Allowance | None = None
     agent: str = ""
     role: str = ""
+    expects: tuple[str, ...] = ()
 
 
 class ToolCall(NamedTuple):

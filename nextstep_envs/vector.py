@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,16 @@ from nextstep_envs.types import Budget, Transition, Usage
 from nextstep_envs.workers.crew import WorkersArg
 
 Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class VectorState:
+    """Where a batched environment stands: its episodes, its generators' states, who is over, decisions so far."""
+
+    episodes: tuple[Any, ...]
+    chance: tuple[Any, ...]
+    over: tuple[bool, ...]
+    lengths: tuple[int, ...]
 
 
 class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
@@ -163,6 +174,24 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         if self.render_mode != "ansi":
             return None
         return tuple(self.setup.rules.transcript(episode.state) for episode in self.episodes)
+
+    def snapshot(self) -> VectorState:
+        """All episodes as one frozen, picklable object, with the chance from which later ones begin."""
+        chance = tuple(None if rng is None else rng.bit_generator.state for rng in self._rngs)
+        states = tuple(episode.snapshot() for episode in self.episodes)
+        return VectorState(states, chance, tuple(self._over.tolist()), tuple(self._lengths.tolist()))
+
+    def restore(self, state: VectorState, sample: int | None = None) -> None:
+        """Continue from a snapshot; with `sample`, all episodes as other attempts with other chance."""
+        if len(state.episodes) != self.num_envs:
+            raise ConfigError(f"the snapshot has {len(state.episodes)} episodes, but there are {self.num_envs}")
+        for episode, one in zip(self.episodes, state.episodes, strict=True):
+            episode.restore(one, sample)
+        for i, chance in enumerate(state.chance):
+            self._rngs[i], _ = (None, None) if chance is None else seeding.np_random(0)
+            if (rng := self._rngs[i]) is not None:
+                rng.bit_generator.state = chance
+        self._over, self._lengths = np.array(state.over), np.array(state.lengths)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the provider's clients."""

@@ -7,12 +7,15 @@ from registry.catalog import EnvEntry, add, entries
 from registry.errors import ConflictError, NextStepError, PluginError, TargetError, UnknownNameError
 from registry.making import make_aec, make_parallel
 from registry.plugins import load_plugins
+from registry.snapshots import Snapshot, SnapshotError, restore, snapshot
 
 __all__ = [
     "ConflictError",
     "EnvEntry",
     "NextStepError",
     "PluginError",
+    "Snapshot",
+    "SnapshotError",
     "TargetError",
     "UnknownNameError",
     "components",
@@ -23,6 +26,8 @@ __all__ = [
     "make_parallel",
     "register_env",
     "register_envs",
+    "restore",
+    "snapshot",
 ]
 
 

@@ -54,6 +54,39 @@ _entries: dict[str, EnvEntry] = {
             world="webshop",
             protocol="workflow",
         ),
+        EnvEntry(
+            id="NextStep/WebShop-Routing-v0",
+            entry_point="nextstep_envs.env:OrchestrationEnv",
+            vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
+            kwargs={"world": "webshop", "protocol": "routing"},
+            world="webshop",
+            protocol="routing",
+        ),
+        EnvEntry(
+            id="NextStep/TierRouting-v0",
+            entry_point="nextstep_envs.tabular:TierRouting",
+            vector_entry_point="nextstep_envs.tabular.problems:tier_routing_vector",
+            reward_threshold=0.7125,  # of these four: the best return under the default budgets
+        ),
+        EnvEntry(
+            id="NextStep/RetryStop-v0",
+            entry_point="nextstep_envs.tabular:RetryStop",
+            vector_entry_point="nextstep_envs.tabular.problems:retry_stop_vector",
+            reward_threshold=0.7893,
+        ),
+        EnvEntry(
+            id="NextStep/DagRetries-v0",
+            entry_point="nextstep_envs.tabular:DagRetries",
+            vector_entry_point="nextstep_envs.tabular.problems:dag_retries_vector",
+            reward_threshold=7.5289,
+        ),
+        EnvEntry(
+            id="NextStep/TeamPlanWork-v0",
+            entry_point="nextstep_envs.tabular:JointPlanWork",
+            vector_entry_point="nextstep_envs.tabular.problems:joint_plan_work_vector",
+            parallel_entry_point="nextstep_envs.tabular:TeamPlanWork",
+            reward_threshold=0.6991,
+        ),
     )
 }
 

@@ -13,6 +13,7 @@ KINDS = ("world", "protocol", "worker", "provider", "tool", "model", "reward_mod
 _BUILT_IN = {
     ("world", "webshop"): "nextstep_envs.worlds.webshop.world:WebShopWorld",
     ("protocol", "workflow"): "nextstep_envs.protocols.workflow:WorkflowProtocol",
+    ("protocol", "routing"): "nextstep_envs.protocols.routing:RoutingProtocol",
     ("worker", "scripted"): "nextstep_envs.workers.pool:scripted_crew",
     ("worker", "fake"): "nextstep_envs.workers.crew:fake_crew",
     ("provider", "fake"): "nextstep_envs.providers.fake:FakeProvider",

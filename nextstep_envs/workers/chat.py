@@ -17,7 +17,7 @@ from nextstep_envs.types import Usage
 
 REFORMATS = 2  # times a worker may be asked again for valid JSON
 RULES = (
-    "You are {description} Work on the subtask by acting in the world or by answering. Reply with one JSON object: "
+    "{role} Work on the subtask by acting in the world or by answering. Reply with one JSON object: "
     '{{"action": "search[words]"}}, {{"action": "click[button]"}} or {{"answer": "your result"}}.'
 )
 
@@ -34,18 +34,18 @@ class ChatWorker:
 
     Args:
         model: name that the provider knows.
-        description: who it is, for the system message.
+        description: who it is, for the system message, unless it plays a persona.
         max_tokens: completion tokens of one call.
     """
 
     def __init__(self, model: str, description: str, max_tokens: int) -> None:
-        self.model, self.max_tokens = model, max_tokens
-        self.system = RULES.format(description=description)
+        self.model, self.max_tokens, self.description = model, max_tokens, description
 
     def advance(self, job: Job, memory: Memory | None, result: Result | None, rng: random.Random) -> Ask | Done:
         """Ask the model, do what it says in the world, until it answers."""
         if memory is None or result is None:
-            return self._chat(Memory((("system", self.system), ("user", _brief(job)))))
+            system = RULES.format(role=job.role or f"You are {self.description}")
+            return self._chat(Memory((("system", system), ("user", _brief(job)))))
         role, _ = memory.messages[-1]
         if role == "assistant":  # the world has answered the model's action
             return self._chat(Memory((*memory.messages, ("user", str(result.value))), memory.reformats))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,24 +13,29 @@ import numpy as np
 
 import nextstep_envs  # noqa: F401  (registers)
 import registry
+from nextstep_envs.workers.personas import load_personas
 from nextstep_envs.workers.pool import DEFAULT_POOL
 
 
 @dataclass(frozen=True)
 class Case:
-    """One environment as `gym.make` builds it."""
+    """One environment as `gym.make` builds it.
+
+    Attributes:
+        text: whether actions are texts.
+        vector: whether it has a batched form.
+        pays: when it gives a reward: "end" (the outcome, once) or "always".
+    """
 
     id: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    text: bool = False
     vector: bool = False
+    protocol: str = ""
+    pays: str = "end"
 
     def __str__(self) -> str:
         return "-".join((self.id.partition("/")[2], *self.kwargs.values()))
-
-    @property
-    def text(self) -> bool:
-        """Whether actions are texts."""
-        return self.kwargs.get("interface", "text") == "text"
 
     def make(self, **kwargs: Any) -> gym.Env[Any, Any]:
         """A fresh environment, with Gymnasium's own checks around it."""
@@ -40,7 +46,9 @@ class Case:
         rng = random.Random(seed)
         if not self.text:
             return lambda observation, info: int(rng.choice(np.flatnonzero(info["action_mask"])))
-        return lambda observation, info: _workflow(rng) if "action_mask" in info else _shopper(rng, observation, info)
+        if self.protocol:
+            return lambda observation, info: TALKERS[self.protocol](rng)
+        return lambda observation, info: _shopper(rng, observation, info)
 
 
 def _workflow(rng: random.Random) -> str:
@@ -49,6 +57,26 @@ def _workflow(rng: random.Random) -> str:
     worker = rng.choice(DEFAULT_POOL).worker_id  # now and then one that is absent: an invalid action
     access = rng.choice(("[]", '["last"]', '["all"]'))
     return f'{{"subtask": "{{task}}", "worker_id": "{worker}", "access_list": {access}}}'
+
+
+def _routing(rng: random.Random) -> str:
+    return f'{{"agent": "{rng.choice(load_personas()).name}"}}'
+
+
+def _dag(rng: random.Random) -> str:
+    node = {"subtask": "Buy {task}", "agent": rng.choice(DEFAULT_POOL).worker_id, "depends_on": []}
+    check = {"subtask": "Check and buy", "agent": rng.choice(DEFAULT_POOL).worker_id, "depends_on": [0]}
+    return rng.choice((json.dumps(node), json.dumps({"dag": [node, check]}), '{"run": true}', '{"finish": true}'))
+
+
+def _search(rng: random.Random) -> str:
+    worker = rng.choice(DEFAULT_POOL).worker_id
+    added = {"name": rng.choice("abc"), "kind": rng.choice(("generate", "custom")), "worker": worker, "inputs": []}
+    edits = ({"edit": "add", "operator": added}, {"edit": "remove", "name": rng.choice("abc")}, {"finish": True})
+    return json.dumps(rng.choice(edits))
+
+
+TALKERS = {"workflow": _workflow, "routing": _routing, "dag": _dag, "search": _search}
 
 
 def _shopper(rng: random.Random, observation: str, info: Mapping[str, Any]) -> str:
@@ -62,11 +90,19 @@ def _shopper(rng: random.Random, observation: str, info: Mapping[str, Any]) -> s
 def _cases() -> list[Case]:
     cases = []
     for entry in registry.entries():
+        if entry.entry_point is None:
+            continue
         batched = entry.vector_entry_point is not None
         if entry.protocol:
-            cases += [Case(entry.id, {"interface": name}, batched) for name in ("vector", "text")]
+            pays = "always" if entry.protocol == "search" else "end"
+            cases += [
+                Case(entry.id, {"interface": name}, name == "text", batched, entry.protocol, pays)
+                for name in ("vector", "text")
+            ]
+        elif entry.world:
+            cases.append(Case(entry.id, {}, True, batched))
         else:
-            cases.append(Case(entry.id, {}, batched))
+            cases.append(Case(entry.id, {}, False, batched, pays="always"))
     return cases
 
 
@@ -75,9 +111,13 @@ CASES = _cases()
 
 def play(case: Case, env: gym.Env[Any, Any], steps: int = 12, seed: int = 3, **options: Any) -> list[tuple[Any, ...]]:
     """Everything a few steps return, resets included: the first with a seed, later ones without."""
-    policy = case.policy(seed)
-    observation, info = env.reset(seed=seed, options=options or None)
-    seen: list[tuple[Any, ...]] = [(observation, info)]
+    start = env.reset(seed=seed, options=options or None)
+    return [start, *go_on(case.policy(seed), env, start, steps)]
+
+
+def go_on(policy: Any, env: gym.Env[Any, Any], now: tuple[Any, Any], steps: int = 12) -> list[tuple[Any, ...]]:
+    """Everything a few more steps return, from where the environment stands."""
+    (observation, info), seen = now, []
     for _ in range(steps):
         observation, reward, terminated, truncated, info = env.step(policy(observation, info))
         seen.append((observation, reward, terminated, truncated, info))

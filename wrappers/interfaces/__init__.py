@@ -1,0 +1,30 @@
+"""Dialects of other libraries: the same environments, renamed and reordered as each library expects them.
+
+A module is imported when one of its names is asked for, so `import wrappers.interfaces` needs none of the libraries.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wrappers.interfaces.masks import RLlibObservation, TianshouObservation
+    from wrappers.interfaces.safety import SafetyGymnasium
+    from wrappers.interfaces.sb3 import SB3VecEnv, make_sb3_vec_env
+
+_MODULES = {
+    "RLlibObservation": "masks",
+    "SB3VecEnv": "sb3",
+    "SafetyGymnasium": "safety",
+    "TianshouObservation": "masks",
+    "make_sb3_vec_env": "sb3",
+}
+
+__all__ = ["RLlibObservation", "SB3VecEnv", "SafetyGymnasium", "TianshouObservation", "make_sb3_vec_env"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
