@@ -42,7 +42,9 @@ def _envs(arguments: Sequence[str]) -> int:
         print(f"nextstep envs takes no arguments, got {' '.join(arguments)}", file=sys.stderr)
         return 2
     for entry in catalog.entries():
-        print(f"{entry.id:<36} world {entry.world or '-':<10} protocol {entry.protocol or '-'}")
+        forms = {"gymnasium": entry.entry_point, "aec": entry.aec_entry_point, "parallel": entry.parallel_entry_point}
+        made = ", ".join(name for name, target in forms.items() if target is not None)
+        print(f"{entry.id:<34} world {entry.world or '-':<10} protocol {entry.protocol or '-':<10} {made}")
     return 0
 
 

@@ -263,9 +263,14 @@ def _check_tasks(settings: TrainSettings) -> None:
     try:
         (env,) = make_envs(settings, "train", 1)
     except gym.error.UnregisteredEnv as error:
-        raise ConfigError(f"env={settings.env!r} is not registered; see `nextstep envs`") from error
+        raise ConfigError(f"env={settings.env!r} is not registered with Gymnasium; see `nextstep envs`") from error
     if not isinstance(env.unwrapped, OrchestrationEnv):
         raise ConfigError(f"env={settings.env!r} has no workers to orchestrate; train one whose id names a protocol")
+    if env.unwrapped.setup.rules.name != "workflow":
+        raise ConfigError(
+            f"env={settings.env!r}: warm start and baselines speak the Workflow protocol only; "
+            "train an id such as NextStep/WebShop-Workflow-v0"
+        )
     if how.every:
         task_ids(env, "dev", how.dev_tasks)
     if how.tasks:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nextstep_envs.episode import Episode
+from nextstep_envs.machine import Machine
 from nextstep_envs.requests import Request, Result
 
 Perform = Callable[[Sequence[Request]], Sequence[Result]]
 """Answers a batch of requests in order: a provider, a sandbox, a replay, a fake."""
 
 
-def one_by_one(episode: Episode, perform: Perform) -> None:
+def one_by_one(episode: Machine, perform: Perform) -> None:
     """Answer the requests of one episode, one at a time, until none is left."""
     while asked := episode.poll():
         episode.deliver(_checked(perform(asked[:1]), asked[:1])[0])
 
 
-def batched(episodes: Sequence[Episode], perform: Perform) -> None:
+def batched(episodes: Sequence[Machine], perform: Perform) -> None:
     """Answer the requests of all episodes in one call, again and again until none is left."""
     while asked := [(episode, request) for episode in episodes for request in episode.poll()]:
         requests = [request for _, request in asked]

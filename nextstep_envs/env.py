@@ -11,9 +11,9 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from nextstep_envs.drivers import one_by_one
-from nextstep_envs.episode import Episode, State
 from nextstep_envs.errors import ActionError, ConfigError
 from nextstep_envs.infos import reset_info, step_info
+from nextstep_envs.machine import Machine
 from nextstep_envs.setup import BudgetArg, Setup, check_options, make_setup
 from nextstep_envs.spaces import Prompt
 from nextstep_envs.types import Budget
@@ -99,7 +99,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         )
         self.render_mode = render_mode
         self.observation_space, self.action_space = make_spaces(self.setup)
-        self.episode: Episode = self.setup.episode()
+        self.episode: Machine = self.setup.episode()
 
     @property
     def cost_names(self) -> tuple[str, ...]:
@@ -157,11 +157,11 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         """The whole episode as text (`render_mode="ansi"`)."""
         return self.setup.rules.transcript(self.episode.state) if self.render_mode == "ansi" else None
 
-    def snapshot(self) -> State:
+    def snapshot(self) -> Any:
         """The episode as one frozen, picklable object."""
         return self.episode.snapshot()
 
-    def restore(self, state: State, sample: int | None = None) -> None:
+    def restore(self, state: Any, sample: int | None = None) -> None:
         """Continue from a snapshot; with `sample`, as another attempt with other chance."""
         self.episode.restore(state, sample)
 

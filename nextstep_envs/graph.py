@@ -29,6 +29,8 @@ def validate(
         groups: nodes that are meant to run in parallel.
         name: what to call a node in the messages.
     """
+    if not graph:
+        return ("there is no node",)
     errors = []
     if len(graph) > max_nodes:
         errors.append(f"there are {len(graph)} nodes, but at most {max_nodes} are allowed")

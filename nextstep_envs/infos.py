@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextstep_envs.episode import State
 from nextstep_envs.ledger import COST_NAMES, cost_terms
+from nextstep_envs.machine import Standing
 from nextstep_envs.setup import Setup
 from nextstep_envs.types import Transition, Usage
 
 Mask = npt.NDArray[np.int8]
 
 
-def reset_info(setup: Setup, state: State, mask: Mask) -> dict[str, Any]:
+def reset_info(setup: Setup, state: Standing, mask: Mask) -> dict[str, Any]:
     """The info of a reset: every key of a step's, with costs of zero."""
     return _info(setup, state, mask, Usage(), ())
 
 
-def step_info(setup: Setup, state: State, result: Transition, mask: Mask) -> dict[str, Any]:
+def step_info(setup: Setup, state: Standing, result: Transition, mask: Mask) -> dict[str, Any]:
     """The info of a step."""
     info = _info(setup, state, mask, result.usage, result.records)
     info.update(end_info(result))
@@ -41,7 +41,7 @@ def end_info(result: Transition) -> dict[str, Any]:
     return info
 
 
-def _info(setup: Setup, state: State, mask: Mask, usage: Usage, records: tuple[Any, ...]) -> dict[str, Any]:
+def _info(setup: Setup, state: Standing, mask: Mask, usage: Usage, records: tuple[Any, ...]) -> dict[str, Any]:
     terms = cost_terms(usage, setup.budget)
     return {
         "task_id": state.task.task_id,
@@ -60,7 +60,7 @@ def columns(
     setup: Setup,
     n: int,
     where: Sequence[int],
-    states: Sequence[State],
+    states: Sequence[Standing],
     usages: Sequence[Usage],
     records: Sequence[tuple[Any, ...]],
     masks: Mask,

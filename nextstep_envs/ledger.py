@@ -44,12 +44,21 @@ def total_allowance(budget: Budget) -> Allowance:
 
 
 def divide(left: Allowance, weights: Sequence[float]) -> tuple[Allowance, ...]:
-    """Shares of `left` in proportion to `weights` (> 0), each rounded down, so that their sum never exceeds it."""
+    """Shares of `left` that never add up to more than it.
+
+    Of each resource every share gets one unit, where there are enough (a call cannot be halved); the rest is divided in
+    proportion to `weights` (> 0) and rounded down. Equal weights give equal shares.
+    """
     parts = [Fraction(weight) for weight in weights]  # exact: a float's rounding could hand out more than there is
-    total = sum(parts)
-    return tuple(
-        Allowance(*(a if a >= UNLIMITED else int(max(a, 0) * part / total) for a in left)) for part in parts
-    )
+    total, n = sum(parts), len(parts)
+
+    def share(amount: int, part: Fraction) -> int:
+        if amount >= UNLIMITED:
+            return amount
+        least = int(amount >= n)
+        return least + int(max(amount - least * n, 0) * part / total)
+
+    return tuple(Allowance(*(share(amount, part) for amount in left)) for part in parts)
 
 
 def cost_terms(usage: Usage, budget: Budget) -> dict[str, float]:

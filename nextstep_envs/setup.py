@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from nextstep_envs.episode import Episode
 from nextstep_envs.errors import ConfigError, UnknownArgumentError, check_choice
 from nextstep_envs.ledger import COST_NAMES, check_budget
+from nextstep_envs.machine import Machine, Orchestration
 from nextstep_envs.protocols.base import BaseProtocol
 from nextstep_envs.seeding import stream
 from nextstep_envs.types import Budget
@@ -30,7 +30,7 @@ class Setup:
     """Everything about an environment that no episode changes."""
 
     world: World
-    rules: BaseProtocol
+    rules: Orchestration
     crew: Crew
     budget: Budget
     cost_names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Setup:
     scored: bool
     text: bool
 
-    def begin(self, episode: Episode, rng: np.random.Generator, options: Mapping[str, Any]) -> None:
+    def begin(self, episode: Machine, rng: np.random.Generator, options: Mapping[str, Any]) -> None:
         """Reset an episode: draw task and pool from `rng`, except what `options` fixes."""
         seed = int(rng.integers(1 << 62))
         task_id = options.get("task_id")
@@ -48,7 +48,7 @@ class Setup:
             task_id = self.world.sample_id(self.split, stream(seed, "task"))
         episode.reset(str(task_id), self._pool(seed, options.get("pool")), seed, options.get("sample", 0))
 
-    def episode(self) -> Episode:
+    def episode(self) -> Machine:
         """An episode that waits for its first reset."""
         return self.rules.episode(self.world, self.crew.actors)
 
@@ -85,7 +85,7 @@ def make_setup(
     check_choice("interface", interface, ("vector", "text"))
     check_choice("reward", reward, ("outcome", "none"))
     check_choice("split", split, SPLITS)
-    make_rules: type[BaseProtocol] = components.load("protocol", protocol)
+    make_rules = components.load("protocol", protocol)
     rules_kwargs = {k: v for k, v in own_kwargs.items() if k in _own_arguments(make_rules)}
     world_kwargs = {k: v for k, v in own_kwargs.items() if k not in rules_kwargs}
     limits = check_budget(change_budget(budget, make_rules.default_budget))
@@ -104,7 +104,7 @@ def make_setup(
     )
 
 
-def _own_arguments(make_rules: type[BaseProtocol]) -> tuple[str, ...]:
+def _own_arguments(make_rules: Callable[..., Orchestration]) -> tuple[str, ...]:
     """The names of the arguments that a protocol has beyond those of all protocols."""
     return tuple(inspect.signature(make_rules).parameters)[len(inspect.signature(BaseProtocol).parameters) :]
 

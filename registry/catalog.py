@@ -63,6 +63,22 @@ _entries: dict[str, EnvEntry] = {
             protocol="routing",
         ),
         EnvEntry(
+            id="NextStep/WebShop-DAG-v0",
+            entry_point="nextstep_envs.env:OrchestrationEnv",
+            vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
+            kwargs={"world": "webshop", "protocol": "dag", "cost_limits": {"mix": 0.4}},
+            world="webshop",
+            protocol="dag",
+        ),
+        EnvEntry(
+            id="NextStep/WebShop-Search-v0",
+            entry_point="nextstep_envs.env:OrchestrationEnv",
+            vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
+            kwargs={"world": "webshop", "protocol": "search"},
+            world="webshop",
+            protocol="search",
+        ),
+        EnvEntry(
             id="NextStep/TierRouting-v0",
             entry_point="nextstep_envs.tabular:TierRouting",
             vector_entry_point="nextstep_envs.tabular.problems:tier_routing_vector",
@@ -86,6 +102,21 @@ _entries: dict[str, EnvEntry] = {
             vector_entry_point="nextstep_envs.tabular.problems:joint_plan_work_vector",
             parallel_entry_point="nextstep_envs.tabular:TeamPlanWork",
             reward_threshold=0.6991,
+        ),
+        EnvEntry(
+            id="NextStep/WebShop-Pipeline-v0",
+            aec_entry_point="nextstep_envs.multiagent:PipelineEnv",
+            parallel_entry_point="nextstep_envs.multiagent:ParallelPipelineEnv",
+            kwargs={"world": "webshop"},
+            world="webshop",
+            protocol="pipeline",
+        ),
+        EnvEntry(
+            id="NextStep/WebShop-Team-v0",
+            parallel_entry_point="nextstep_envs.multiagent:TeamEnv",
+            kwargs={"world": "webshop"},
+            world="webshop",
+            protocol="team",
         ),
     )
 }

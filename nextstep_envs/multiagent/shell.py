@@ -15,17 +15,9 @@ Limits = Mapping[str, float]
 LimitsArg = Limits | Mapping[str, Limits] | None
 
 
-class Chance:
-    """The generator behind `reset(seed)`: a seed starts it anew, without one it goes on."""
-
-    def __init__(self) -> None:
-        self._generator: np.random.Generator | None = None
-
-    def generator(self, seed: int | None) -> np.random.Generator:
-        """The generator for this reset."""
-        if seed is not None or self._generator is None:
-            self._generator, _ = seeding.np_random(seed)
-        return self._generator
+def generator_for(seed: int | None, current: np.random.Generator | None) -> np.random.Generator:
+    """The generator of a reset: a seed starts a new one, without a seed the current one goes on."""
+    return current if seed is None and current is not None else seeding.np_random(seed)[0]
 
 
 def without_probe(options: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from nextstep_envs.drivers import one_by_one
 from nextstep_envs.env import check_action, check_render_mode
 from nextstep_envs.episode import Episode, State
 from nextstep_envs.infos import reset_info, step_info
-from nextstep_envs.multiagent.shell import Chance, LimitsArg, in_order, limits_by_agent, without_probe
-from nextstep_envs.multiagent.team_rules import PASS, TIERS, Table, TeamProtocol, check_rounds
+from nextstep_envs.multiagent.shell import LimitsArg, generator_for, in_order, limits_by_agent, without_probe
+from nextstep_envs.multiagent.team_rules import SHOP_TEAM, TIERS, Table, TeamProtocol, check_rounds
 from nextstep_envs.setup import BudgetArg, Setup, check_options, make_setup
 from nextstep_envs.spaces import Prompt
 from nextstep_envs.types import Budget, Transition, Usage
@@ -36,8 +36,8 @@ class TeamEnv(ParallelEnv[str, Any, Any]):
 
     ## Action space
     `interface="vector"`: `Discrete(4)` for each agent: pass, cheap, dear, verify. `interface="text"`: `Prompt`, a JSON
-    text `{"tier": "cheap"}`. What cannot be run is that agent's *invalid action*: nothing runs for it, the others' picks
-    do, the next message says why, and its `info["invalid_action"]` is True.
+    text `{"tier": "cheap"}`. What cannot be run is that agent's *invalid action*: nothing runs for it, the others'
+    picks do, the next message says why, and its `info["invalid_action"]` is True.
 
     ## Observation space
     `"vector"`: `Dict(observation=Box float32 [n], action_mask=Box int8 [4])`; `feature_names` names the n entries: who
@@ -74,7 +74,8 @@ class TeamEnv(ParallelEnv[str, Any, Any]):
             `{"buyer_0": {"cheap": "small", "dear": "large"}}`; a tier without a worker is never legal.
         budget: `Budget` fields to change; by default there are enough steps for every agent in every round.
         cost: one cost name or several: mix, usd, tokens, calls, env_steps, flops.
-        cost_limits: per episode, in raw units: for all agents, `{"usd": .002}`, or by agent, `{"buyer_0": {"usd": .002}}`.
+        cost_limits: per episode, in raw units, for all agents (`{"usd": .002}`) or by agent
+            (`{"buyer_0": {"usd": .002}}`).
         pool_size: workers drawn per episode; default all.
         reward: "outcome" or "none".
         render_mode: None or "ansi".
@@ -104,12 +105,12 @@ class TeamEnv(ParallelEnv[str, Any, Any]):
     ) -> None:
         self._kwargs = {k: v for k, v in locals().items() if k not in ("self", "world_kwargs", "__class__")}
         self._kwargs |= world_kwargs
-        check_render_mode(render_mode, self.metadata["render_modes"])
+        check_render_mode(render_mode, ("ansi",))
         own = {"rounds": check_rounds(rounds), "table": table, **world_kwargs}
         setup = make_setup(
             world, "team", interface, workers, split, _steps_for(budget, rounds), cost, None, pool_size, reward, own
         )
-        self.setup: Setup = setup if pool_size else replace(setup, pool_size=len(setup.crew.specs))
+        self.setup: Setup = setup if pool_size is not None else replace(setup, pool_size=len(setup.crew.specs))
         assert isinstance(self.setup.rules, TeamProtocol)
         self.rules: TeamProtocol = self.setup.rules
         self.render_mode = render_mode
@@ -123,8 +124,8 @@ class TeamEnv(ParallelEnv[str, Any, Any]):
         self.action_spaces: dict[str, spaces.Space[Any]] = {
             agent: Prompt() if self.setup.text else spaces.Discrete(len(TIERS)) for agent in self.possible_agents
         }
-        self.episode: Episode = self.setup.episode()
-        self._chance = Chance()
+        self.episode: Episode = self.rules.episode(self.setup.world, self.setup.crew.actors)
+        self._np_random: np.random.Generator | None = None
 
     def _observation_space(self) -> spaces.Dict:
         if self.setup.text:
@@ -160,7 +161,8 @@ class TeamEnv(ParallelEnv[str, Any, Any]):
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode; options: task_id, sample, pool."""
         checked = check_options(self.setup, without_probe(options))
-        self.setup.begin(self.episode, self._chance.generator(seed), checked)
+        self._np_random = generator_for(seed, self._np_random)
+        self.setup.begin(self.episode, self._np_random, checked)
         self.agents = list(self.possible_agents)
         masks, state = self.rules.masks(self.episode.state), self.episode.state
         infos = {a: reset_info(self.setup, state, mask.copy()) for a, mask in zip(self.agents, masks, strict=True)}
@@ -210,6 +212,10 @@ class TeamEnv(ParallelEnv[str, Any, Any]):
         """What all agents share, float32: the input of a centralised critic."""
         return self.rules.features(self.episode.state)
 
+    def action_masks(self, agent: str) -> npt.NDArray[np.bool_]:
+        """Legal actions of an agent, bool [4]."""
+        return self.rules.masks(self.episode.state)[self.possible_agents.index(agent)].astype(bool)
+
     def render(self) -> str | None:
         """The whole episode as text (`render_mode="ansi"`)."""
         return self.rules.transcript(self.episode.state) if self.render_mode == "ansi" else None
@@ -230,18 +236,17 @@ class TeamEnv(ParallelEnv[str, Any, Any]):
 
     # Worlds are large and providers hold sockets: a pickle carries the arguments and the episode, and rebuilds both.
     def __getstate__(self) -> dict[str, Any]:
-        return {"kwargs": self._kwargs, "chance": self._chance, "state": getattr(self.episode, "state", None)}
+        return {"kwargs": self._kwargs, "np_random": self._np_random, "state": getattr(self.episode, "state", None)}
 
     def __setstate__(self, pickled: dict[str, Any]) -> None:
         TeamEnv.__init__(self, **pickled["kwargs"])
-        self._chance = pickled["chance"]
+        self._np_random = pickled["np_random"]
         if pickled["state"] is not None:
             self.restore(pickled["state"])
 
 
 def _steps_for(budget: BudgetArg, rounds: int) -> BudgetArg:
     """`budget` with steps for every agent in every round, unless it says otherwise."""
-    if isinstance(budget, Budget):
+    if budget is not None and not isinstance(budget, Mapping):
         return budget
-    steps = rounds * len(TeamProtocol.team_agents)
-    return {"steps": steps, **budget} if isinstance(budget, Mapping) else {"steps": steps} if budget is None else budget
+    return {"steps": rounds * len(SHOP_TEAM), **(budget or {})}

@@ -6,7 +6,7 @@ A team that shares one reward and pays for its own choices is the setting of MAC
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ SHOP_TEAM = (
         "planner_0",
         "lists what the request asks for",
         "List the requirements of this request: {task}",
-        "Complete the earlier list: list all requirements of this request: {task}",
+        "Complete the earlier list of all requirements of this request: {task}",
     ),
     Speciality(
         "finder_0",
@@ -144,17 +144,17 @@ class TeamProtocol(BaseProtocol):
             subtask = text.replace("{task}", state.task.prompt)
             steps.append(Step(index, subtask, worker_id, after, tuple(range(index)), agent=speciality.agent))
         history: tuple[Round, ...] = (*(state.draft or ()), round_)
-        notices = [f"{agent}: {pick.invalid}" for agent, pick in zip(self.agents, round_, strict=True) if pick.invalid]
+        notices = [f"{a}: {pick.invalid}" for a, pick in zip(self.agents, round_, strict=True) if pick.invalid]
         finish = len(history) >= self.rounds or not (steps or notices)
         return Decision(tuple(steps), finish, "; ".join(notices), history)
 
     def _split(self, action: Any) -> Sequence[Any]:
-        """A joint action in any form as one pick for each agent, raw."""
+        """A joint action in any form as a raw pick for each agent: an index, a tier's name or anything else."""
         if isinstance(action, tuple):
-            return action
+            return [_entry(parse_json(raw), "tier") if isinstance(raw, str) else raw for raw in action]
         if isinstance(action, str):
             value = parse_json(action)
-            return [value.get(agent) if isinstance(value, Mapping) else None for agent in self.agents]
+            return [_entry(value, agent) for agent in self.agents]
         if not 0 <= action < self.n_actions:
             return [action] * len(self.agents)  # no pick either
         base = len(TIERS)
@@ -200,14 +200,23 @@ class TeamProtocol(BaseProtocol):
         return "\n".join([*self.duties(), f"Answer in JSON with everybody's tier: {{{example}}}"])
 
     def status_text(self, state: State) -> Sequence[str]:
-        """Which round comes next."""
+        """Whose pick was invalid, and which round comes next."""
         played = len(state.draft or ())
-        return () if state.end else (f"Round {played + 1} of {self.rounds}.",)
+        invalid = [f"An invalid pick counts as a pass. {state.notice}."] if state.notice else []
+        return invalid if state.end else [*invalid, f"Round {played + 1} of {self.rounds}."]
+
+    def message(self, state: State) -> str:
+        """The next message to whoever decides for all."""
+        return super().message(state) if self._untouched(state) else self._news(state)
+
+    def _news(self, state: State) -> str:
+        # Where one pick is invalid the others' still run, so the notice is the status text's.
+        return report(replace(state, notice=""), self.budget, self.status_text(state))
 
     def message_to(self, agent: str, state: State) -> str:
         """The next message to one agent: task, team and rules at first, then what the last round brought."""
         if not self._untouched(state):
-            return report(state, self.budget, self.status_text(state))
+            return self._news(state)
         lines = [
             f"You are {agent} of a team that works on this task: {state.task.prompt}",
             *self.duties(),
@@ -223,7 +232,9 @@ class TeamProtocol(BaseProtocol):
 
     def _own_names(self) -> tuple[str, ...]:
         picks = [f"pick[{r}][{a}].{tier}" for r in range(self.rounds) for a in self.agents for tier in TIERS]
-        reports = [f"{a}.{name}" for a in self.agents for name in ("cost_mix", "cost_usd_milli", "failed", "confidence")]
+        reports = [
+            f"{a}.{name}" for a in self.agents for name in ("cost_mix", "cost_usd_milli", "failed", "confidence")
+        ]
         return ("left.rounds", *reports, *picks)
 
     def _own(self, state: State) -> list[float]:
@@ -269,16 +280,16 @@ def check_rounds(rounds: Any) -> int:
     return rounds
 
 
+def _entry(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, Mapping) else None
+
+
 def _pick(raw: Any, workers: Mapping[str, str], present: set[str]) -> Pick:
-    """A raw pick: an index of `TIERS`, a tier's name or a JSON text that holds one."""
-    if isinstance(raw, str) and raw not in TIERS:
-        value = parse_json(raw)
-        raw = value.get("tier") if isinstance(value, Mapping) else None
-        if raw is None:
-            return Pick(invalid='no JSON object {"tier": ...} was found')
+    """What a raw pick means."""
     tier = TIERS.index(raw) if isinstance(raw, str) and raw in TIERS else raw
     if isinstance(tier, bool) or not isinstance(tier, int) or not 0 <= tier < len(TIERS):
-        return Pick(invalid=f"{raw!r} is no tier; the tiers are {', '.join(TIERS)}")
+        what = "no tier was named" if raw is None else f"{raw!r} is no tier"
+        return Pick(invalid=f"{what}; the tiers are {', '.join(TIERS)}")
     worker = workers.get(TIERS[tier])
     if tier != PASS and worker not in present:
         absent = "has no worker" if worker is None else f"needs {worker}, who is absent"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+from nextstep_envs.errors import ConfigError
 from nextstep_envs.programs.kinds import KINDS
 from nextstep_envs.programs.program import Operator, Program
 from nextstep_envs.programs.serial import read_operator, read_program
@@ -120,7 +121,7 @@ def read_edit(program: Program, value: Mapping[str, Any]) -> Edit | str:
 def _rewrite(value: Mapping[str, Any]) -> Rewrite | str:
     try:
         return _unknown(value, ("program",)) or Rewrite(read_program(value["program"]))
-    except ValueError as error:
+    except ConfigError as error:
         return str(error)
 
 
@@ -132,7 +133,7 @@ def _add(program: Program, value: Mapping[str, Any]) -> Add | str:
         entry = {**entry, "name": free_name(program, entry["kind"])}
     try:
         return _unknown(value, ("edit", "operator", "readers")) or Add(read_operator(entry, "operator"), readers)
-    except ValueError as error:
+    except ConfigError as error:
         return str(error)
 
 

@@ -142,6 +142,6 @@ def _input_problems(
     for port, count in counts.items():
         if not port.least <= count <= port.most:
             wanted = f"at least {port.least}" if port.most == MANY else f"exactly {port.most}"
-            yield f"{name!r} reads {count} of type {'/'.join(port.types)}; a {operator.kind} reads {wanted}"
+            yield f"{name!r} reads {count} of type {'/'.join(port.types)}; {operator.kind} reads {wanted}"
     if not operator.inputs and all(port.least == 0 for port in ports):
         yield f"{name!r} reads nothing"

@@ -134,7 +134,9 @@ def _operator(line: ast.stmt) -> Operator:
         _refuse(line.value, f"only {_FORM} is allowed")
     if call.func.id not in KINDS:
         _refuse(call.func, f"{call.func.id} is no operator; known are {', '.join(KINDS)}")
-    inputs = tuple(node.id if isinstance(node, ast.Name) else _refuse(node, "an input must be a name") for node in call.args)
+    inputs = tuple(
+        node.id if isinstance(node, ast.Name) else _refuse(node, "an input must be a name") for node in call.args
+    )
     texts: dict[str, str] = {}
     for argument in call.keywords:
         if argument.arg not in ("worker", "prompt") or argument.arg in texts:

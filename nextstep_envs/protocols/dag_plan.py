@@ -8,6 +8,7 @@ object of WebArena MAS: `{"nodes": [{"id", "task", "description", "estimated_cos
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -43,7 +44,9 @@ class Situation:
     Attributes:
         prompt: stands for `{task}`.
         agents: who can be given work.
-        ended: steps that have ended, and why nothing can follow each of them ("" if something can).
+        whole: steps that have ended and were not cut short, in order.
+        cut_short: steps that were.
+        final: steps after which the world is done, so that nothing can act where they left it.
         first: index of the first new step.
         steps_left: nodes that the step budget still allows.
         max_nodes: nodes that a plan may have.
@@ -52,7 +55,9 @@ class Situation:
 
     prompt: str
     agents: tuple[str, ...]
-    ended: Mapping[int, str]
+    whole: tuple[int, ...]
+    cut_short: frozenset[int]
+    final: frozenset[int]
     first: int
     steps_left: int
     max_nodes: int
@@ -60,10 +65,10 @@ class Situation:
 
 
 class _Entry(NamedTuple):
-    """A node as it was written."""
+    """A node as it was written; value None: it was no object."""
 
     label: str
-    value: Mapping[str, Any]
+    value: Mapping[str, Any] | None
 
 
 def add_nodes(draft: tuple[Node, ...], entries: Sequence[Any], at: Situation) -> tuple[Node, ...] | str:
@@ -91,9 +96,9 @@ def _build(draft: tuple[Node, ...], dag: Mapping[str, Any], at: Situation) -> tu
         return f"there are {len(listed)} nodes, but at most {at.max_nodes} are allowed"
     errors: list[str] = []
     entries = _entries(listed, len(draft), errors)
-    places = {label: i for i, label in enumerate([node.label for node in draft] + [e.label for e in entries])}
-    if len(places) < len(draft) + len(entries):
-        errors.append("two nodes have the same id")
+    labels = [node.label for node in draft] + [entry.label for entry in entries]
+    places = {label: i for i, label in enumerate(labels)}
+    errors += [f"the id {label} is given {n} times" for label, n in Counter(labels).items() if n > 1]
     edges = _edges(dag.get("edges", []), places, errors)
     assigned = _assignments(dag.get("agent_assignments", {}), places, errors)
     groups = _groups(dag.get("parallel_groups", []), places, errors)
@@ -104,8 +109,8 @@ def _build(draft: tuple[Node, ...], dag: Mapping[str, Any], at: Situation) -> tu
     for i, entry in enumerate(entries, start=len(draft)):
         inner[i], outer[i] = _dependencies(entry, i, places, at, errors)
         inner[i] |= {before for before, after in edges if after == i}
-        if not inner[i] and outer[i] and (why := at.ended[max(outer[i])]):
-            errors.append(f"node {entry.label} cannot follow step {max(outer[i])}: {why}")
+        if not inner[i] and outer[i] and max(outer[i]) in at.final:
+            errors.append(f"node {entry.label} cannot follow step {max(outer[i])}: the world is done after it")
         nodes.append(_node(entry, assigned, at, errors))
     names = [f"node {node.label}" for node in nodes]
     errors += graph.validate(inner, at.max_nodes, groups, names.__getitem__)
@@ -139,11 +144,11 @@ def _entries(listed: Sequence[Any], start: int, errors: list[str]) -> list[_Entr
     for i, value in enumerate(listed, start=start):
         if not isinstance(value, Mapping):
             errors.append(f"node {i} must be an object with subtask, agent and depends_on, got {_short(value)}")
-            entries.append(_Entry(str(i), {}))
+            entries.append(_Entry(str(i), None))
             continue
-        label = _label(value.get("id", i))
+        label = _label(i if value.get("id") is None else value["id"])
         if label is None or label in _RESERVED or _STEP.fullmatch(label):
-            errors.append(f'node {i}: "id" must be a number or a name other than "last", "all" and "step <n>"')
+            errors.append(f'node {i}: "id" must be a number or a short name, not "last", "all" or "step <n>"')
             label = str(i)
         entries.append(_Entry(label, value))
     return entries
@@ -152,7 +157,7 @@ def _entries(listed: Sequence[Any], start: int, errors: list[str]) -> list[_Entr
 def _node(entry: _Entry, assigned: Mapping[str, Any], at: Situation, errors: list[str]) -> Node:
     """What the entry says about itself; what is wrong goes to `errors`."""
     label, value = entry
-    if not value:
+    if value is None:
         return Node(label, Step(0, "", ""))  # what is wrong with it has been said
     subtask = _subtask(value)
     if subtask is None:
@@ -176,10 +181,9 @@ def _node(entry: _Entry, assigned: Mapping[str, Any], at: Situation, errors: lis
 
 def _subtask(value: Mapping[str, Any]) -> str | None:
     """The instruction: "subtask", or "task" and "description" together."""
-    parts = [value["subtask"]] if "subtask" in value else [value.get(k) for k in ("task", "description") if k in value]
-    if not parts or not all(isinstance(part, str) for part in parts):
-        return None
-    return ": ".join(part for part in parts if part.strip()) or None
+    parts = [value["subtask"]] if "subtask" in value else [value.get("task", ""), value.get("description", "")]
+    texts = [part for part in parts if isinstance(part, str)]
+    return ": ".join(text for text in texts if text.strip()) or None if len(texts) == len(parts) else None
 
 
 def _dependencies(
@@ -188,30 +192,26 @@ def _dependencies(
     """Places of the plan and indices of ended steps that a node depends on."""
     inner: set[int] = set()
     outer: set[int] = set()
-    named = entry.value.get("depends_on", [])
+    named = (entry.value or {}).get("depends_on", [])
     named = named if isinstance(named, list | tuple) else [named]
-    whole = [index for index, why in at.ended.items() if why != CUT_SHORT]
     for name in named:
         label = _label(name)
         step = _STEP.fullmatch(label or "")
         if label == "all":
             inner |= set(range(place))
-            outer |= set(whole)
+            outer |= set(at.whole)
         elif label == "last":
             inner |= {place - 1} if place else set()
-            outer |= {whole[-1]} if whole and not place else set()
-        elif step and (index := int(step[1])) in at.ended:
-            outer.add(index)
-            if at.ended[index] == CUT_SHORT:
-                errors.append(f"node {entry.label} cannot follow step {index}: {CUT_SHORT}")
+            outer |= set() if place else set(at.whole[-1:])
+        elif step and int(step[1]) in at.whole:
+            outer.add(int(step[1]))
+        elif step and int(step[1]) in at.cut_short:
+            errors.append(f"node {entry.label} cannot follow step {step[1]}: it was cut short")
         elif label is not None and label in places:
             inner.add(places[label])
         else:
             errors.append(f"node {entry.label} depends on {_short(name)}, which is no node and no ended step")
     return inner, outer
-
-
-CUT_SHORT = "it was cut short"
 
 
 def _edges(value: Any, places: Mapping[str, int], errors: list[str]) -> set[tuple[int, int]]:
@@ -255,13 +255,14 @@ def _list(value: Any, key: str, errors: list[str]) -> Iterable[Any]:
 def _cost_errors(nodes: Sequence[Node], dag: Mapping[str, Any], at: Situation) -> list[str]:
     """Declared costs must fit what is left of the limit, and none may take more than half of it."""
     left, slack = at.cost_left, 1e-9  # sums of decimal fractions are not exact
+    costs = {node.label: node.cost for node in nodes if node.cost is not None}
     errors = [
-        f"node {node.label}: cost {node.cost:g} is more than half of the {left:g} that is left"
-        for node in nodes
-        if node.cost is not None and node.cost > left / 2 + slack
+        f"node {label}: cost {cost:g} is more than half of the {left:g} that is left"
+        for label, cost in costs.items()
+        if cost > left / 2 + slack
     ]
-    total = sum(node.cost for node in nodes if node.cost is not None)
-    if total > left + slack:
+    total = sum(costs.values())
+    if costs and total > left + slack:
         errors.append(f"the costs add up to {total:g}, but {left:g} is left")
     declared = dag.get("estimated_total_cost")
     if declared is not None:
@@ -282,10 +283,14 @@ def _positive(value: Any) -> float | None:
 def _label(value: Any) -> str | None:
     """How a node is called: whole numbers and texts are names."""
     if isinstance(value, str):
-        return value.strip() or None
+        return value.strip() if value.strip() and len(value) <= 60 else None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**9 else None
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """What was written, for a message."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a deep {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -19,7 +19,8 @@ from typing import Any
 from nextstep_envs.errors import ConfigError, check_choice
 from nextstep_envs.types import StepRecord
 
-KINDS = ("failed", "unexpected", "unsure", "slow", "over", "stalled")
+NODE_KINDS = ("failed", "unexpected", "unsure")
+KINDS = (*NODE_KINDS, "slow", "over", "stalled")
 Findings = Mapping[str, str]
 """What has fired: kind -> details in words."""
 

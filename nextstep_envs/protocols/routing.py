@@ -73,9 +73,7 @@ class RoutingProtocol(BaseProtocol):
             if action != TERMINATE
         )
         if not self.activations:
-            raise ConfigError(
-                f"personas={personas!r}, external_tools={external_tools}: only terminators are left"
-            )
+            raise ConfigError(f"personas={personas!r}, external_tools={external_tools}: only terminators are left")
         for activation in self.activations:
             if activation.persona.model_type not in self.slots:
                 raise ConfigError(

@@ -59,9 +59,10 @@ def make_model(
     """
     transitions = _transitions(P)
     n_states, n_actions, _ = transitions.shape
-    limits = check_limits(d)
     costs = numbers("C", C)
-    costs = _shaped("C", costs[None] if costs.ndim == 2 else costs, (len(limits), n_states, n_actions))
+    costs = costs[None] if costs.ndim == 2 else costs
+    costs = _shaped("C", costs, (*costs.shape[:1], n_states, n_actions))
+    limits = check_limits(d, len(costs))
     reward = _shaped("R", R, (n_states, n_actions))
     start = _distribution(mu, n_states)
     legal = _mask(mask, n_states, n_actions)
@@ -83,11 +84,11 @@ def make_model(
     return model
 
 
-def check_limits(d: ArrayLike, count: int | None = None) -> Floats:
+def check_limits(d: ArrayLike, count: int) -> Floats:
     """Budgets as an array [K], or `ConfigError`; infinite ones do not bind."""
     limits = np.atleast_1d(numbers("d", d))
-    if limits.ndim != 1 or not len(limits) or (count is not None and len(limits) != count):
-        raise ConfigError(f"d={d!r} must hold one budget for each {'cost' if count is None else f'of {count} costs'}")
+    if limits.ndim != 1 or not len(limits) or len(limits) != count:
+        raise ConfigError(f"d={d!r} must hold one budget for each of {count} costs")
     if not (limits >= 0).all():
         raise ConfigError(f"d={d!r}: a budget must be a number >= 0 (inf for none)")
     return limits
@@ -120,7 +121,7 @@ def _transitions(P: ArrayLike) -> Floats:
 def _shaped(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Floats:
     array = numbers(name, value)
     if array.shape != shape:
-        raise ConfigError(f"{name} has shape {array.shape}; with these P and d it must be {shape}")
+        raise ConfigError(f"{name} has shape {array.shape}; with this P it must be {shape}")
     if not np.isfinite(array).all():
         raise ConfigError(f"{name}{np.argwhere(~np.isfinite(array))[0].tolist()} is not finite; every entry must be")
     return array

@@ -12,10 +12,11 @@ from pettingzoo import ParallelEnv
 
 from nextstep_envs.env import check_action
 from nextstep_envs.errors import ActionError, ConfigError
+from nextstep_envs.multiagent.shell import in_order, without_probe
 from nextstep_envs.tabular import solve
 from nextstep_envs.tabular.cmdp import ArrayLike, check_limits, make_model
-from nextstep_envs.tabular.env import RESET_OPTIONS, EpisodeState, Observation, one_hot
-from nextstep_envs.tabular.outcomes import Floats
+from nextstep_envs.tabular.env import EpisodeState, Observation, one_hot
+from nextstep_envs.tabular.outcomes import Flags, Floats
 from nextstep_envs.tabular.problems import JointPlanWork
 
 PLANNER, WORKER = "planner_0", "worker_0"
@@ -40,14 +41,14 @@ class TeamPlanWork(ParallelEnv[str, Observation, int]):
     Shared: 1 for a success; its probability is in `problems.TEAM_SUCCESS`.
 
     ## Cost
-    Of each agent its own, `info[agent]["costs"]` float64 [1]. Planner: "planning" 0, .5 or 1, budget 0.9. Worker:
-    "work" 0, 1 or 2.5, budget 1.6. Both are paid on every try. `cost_names` and `cost_limits` hold them by agent.
+    Of each agent its own "spend", `info[agent]["costs"]` float64 [1], paid on every try. Planner: 0, .5 or 1, budget
+    0.9. Worker: 0, 1 or 2.5, budget 1.6. `cost_limits` holds the budgets by agent.
 
     ## Episode end
     A success or the second failure, for both agents.
 
     ## Starting state
-    As `TabularCMDP`; options that are unknown are ignored, as PettingZoo asks for.
+    As `TabularCMDP`.
 
     Args:
         d: the two budgets.
@@ -72,15 +73,15 @@ class TeamPlanWork(ParallelEnv[str, Observation, int]):
         self.action_spaces = {agent: spaces.Discrete(_CHOICES) for agent in self.possible_agents}
 
     @property
-    def cost_names(self) -> Mapping[str, tuple[str, ...]]:
-        """Names of the entries of `info[agent]["costs"]`."""
-        return {agent: (name,) for agent, name in zip(self.possible_agents, self.joint.cost_names, strict=True)}
+    def cost_names(self) -> tuple[str, ...]:
+        """Names of the entries of `info[agent]["costs"]`: each agent has one cost, its own."""
+        return ("spend",)
 
     @property
     def cost_limits(self) -> Mapping[str, Mapping[str, float]]:
         """Budgets by agent and cost name."""
-        limits = self.joint.cost_limits
-        return {agent: {name: limits[name] for name in names} for agent, names in self.cost_names.items()}
+        limits = zip(self.possible_agents, self.joint.d.tolist(), strict=True)
+        return {agent: {"spend": limit} for agent, limit in limits}
 
     def observation_space(self, agent: str) -> spaces.Dict:
         """The space of an agent's observations."""
@@ -94,8 +95,7 @@ class TeamPlanWork(ParallelEnv[str, Observation, int]):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
         """Start an episode; options: task_id, sample."""
-        known = {key: value for key, value in (options or {}).items() if key in RESET_OPTIONS}
-        observation, info = self.joint.reset(seed=seed, options=known)
+        observation, info = self.joint.reset(seed=seed, options=dict(without_probe(options)))
         self.agents = self.possible_agents[:]
         return self._each(observation), self._infos(info)
 
@@ -103,9 +103,8 @@ class TeamPlanWork(ParallelEnv[str, Observation, int]):
         self, actions: Mapping[str, Any]
     ) -> tuple[dict[str, Observation], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Take one decision of both agents."""
-        if set(actions) != set(self.possible_agents):
-            raise ActionError(f"actions of {sorted(actions)} were given; {self.possible_agents} act at once")
-        effort, tier = (_choice(agent, actions[agent]) for agent in self.possible_agents)
+        chosen = zip(self.possible_agents, in_order(actions, self.agents), strict=True)
+        effort, tier = (_choice(agent, action) for agent, action in chosen)
         observation, reward, terminated, truncated, info = self.joint.step(_CHOICES * effort + tier)
         acted, self.agents = self.possible_agents, [] if terminated else self.possible_agents[:]
         return (
@@ -115,6 +114,10 @@ class TeamPlanWork(ParallelEnv[str, Observation, int]):
             dict.fromkeys(acted, truncated),
             self._infos(info),
         )
+
+    def action_masks(self, agent: str) -> Flags:
+        """Legal actions of an agent, bool [3]: all."""
+        return np.ones(self.action_spaces[agent].n, bool)
 
     def state(self) -> npt.NDArray[np.float32]:
         """What a centralised critic may see: the one-hot state."""
@@ -227,9 +230,8 @@ class TeamPlanWork(ParallelEnv[str, Observation, int]):
 
     def _infos(self, info: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         infos = {}
-        for k, (agent, (name,)) in enumerate(self.cost_names.items()):
-            cost = float(info["costs"][k])
-            own = {"costs": np.array([cost]), "cost": cost, "cost_terms": {name: cost}}
+        for agent, cost in zip(self.possible_agents, info["costs"].tolist(), strict=True):
+            own = {"costs": np.array([cost]), "cost": cost, "cost_terms": {"spend": cost}}
             infos[agent] = {**info, **own, "books": {}, "action_mask": np.ones(_CHOICES, np.int8)}
         return infos
 

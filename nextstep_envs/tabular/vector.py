@@ -59,9 +59,9 @@ class TabularVectorEnv(VectorEnv[Any, Any, Any]):
         max_episode_steps: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
-            if isinstance(value, bool) or not isinstance(value, int | None) or (value is not None and value < 1):
-                raise ConfigError(f"{name}={value!r} must be a whole number >= 1")
+        _check_count("num_envs", num_envs)
+        if max_episode_steps is not None:
+            _check_count("max_episode_steps", max_episode_steps)
         self.cmdp, self.num_envs, self.max_episode_steps = cmdp, num_envs, max_episode_steps
         self.render_mode = cmdp.render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -266,3 +266,8 @@ class TabularVectorEnv(VectorEnv[Any, Any, Any]):
 def _before_the_first(n: int) -> EpisodeStates:
     words, numbers = np.zeros((4, n), np.uint64), np.zeros((2, n), np.int64)
     return EpisodeStates(words[0], words[1], words[2], numbers[0], numbers[1], words[3], np.zeros(n, bool))
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name}={value!r} must be a whole number >= 1")

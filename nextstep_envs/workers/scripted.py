@@ -11,7 +11,7 @@ from typing import Literal
 from nextstep_envs.ledger import estimate_tokens
 from nextstep_envs.requests import Ask, Done, Job, Result
 from nextstep_envs.types import Usage
-from nextstep_envs.workers import shopping
+from nextstep_envs.workers import pages, shopping
 from nextstep_envs.workers.base import WorkerSpec
 from nextstep_envs.workers.requirements import (
     Requirements,
@@ -24,11 +24,12 @@ from nextstep_envs.workers.requirements import (
 )
 from nextstep_envs.workers.shopping import Style, Trip
 
-Mode = Literal["plan", "check", "open", "buy"]
+Mode = Literal["plan", "check", "test", "open", "buy"]
 EVERYTHING = 99
 UNKNOWN_DOMAIN_SKILL = 0.5
 
 _PLAN = re.compile(r"\b(plan|list|requirements? of|break down|analy[sz]e|extract)\b")
+_TEST = re.compile(r"\btest\b")
 _CHECK = re.compile(r"\b(check|verify|review|repair|correct)\b")
 _BUY = re.compile(r"\b(buy|purchase|order|checkout|shop)\b")
 _OPEN = re.compile(r"\b(search|find|open|look up)\b")
@@ -39,9 +40,10 @@ class ScriptedWorker:
     """An `Actor` that shops by rule. Its role (its worker id) decides what it is good at, its skill how good.
 
     It understands its subtask by key words: *list/plan* the requirements of a request, *open* the best product, *check*
-    the open product, *buy*. What to look for it takes from the latest requirement list in its context, else from a
-    list or a request in its subtask, else from a request in its context; it sees nothing else. A list is followed to
-    the letter; a raw request is understood only with the trade words the worker happens to know.
+    the open product, *test* it (only say what it lacks), *buy*. What to look for it takes from the latest requirement
+    list in its context, else from a list or a request in its subtask, else from a request in its context; it sees
+    nothing else. A list is followed to the letter; a raw request is understood only with the trade words the worker
+    happens to know.
 
     One step is one call: everything it reads (subtask, context, pages) is prompt, everything it writes completion.
     """
@@ -68,10 +70,14 @@ class ScriptedWorker:
         if not wanted.listed:
             wanted = translate(wanted, self._knows(skill))
         style = shopping_style(self.spec.worker_id, skill, wanted.listed)
-        if mode == "check" and self.spec.worker_id != "verification":  # others set the options, but take what is open
+        if mode == "test":
+            if not pages.is_item(job.view):
+                return _say("No product is open, so there is nothing to test.", read, failed=True)
+            style = style._replace(breadth=1)  # the open product, not others
+        elif mode == "check" and self.spec.worker_id != "verification":  # others set the options, but take what is open
             style = style._replace(breadth=1, features=False)
-        trip = Trip(wanted, style, buys=mode != "open", read=read)
-        view = job.view if mode == "check" else ""
+        trip = Trip(wanted, style, buys=mode not in ("open", "test"), read=read)
+        view = job.view if mode in ("check", "test") else ""
         return _act(shopping.start(trip, view, rng), read, calls=1)
 
     def skill(self, job: Job) -> float:
@@ -106,6 +112,8 @@ class _Knows:
 def understand(subtask: str) -> Mode:
     """What a subtask asks for, by the key words outside the shopper's request."""
     head = split_subtask(subtask)[0].lower()
+    if _TEST.search(head):
+        return "test"
     if _CHECK.search(head):
         return "check"
     if _BUY.search(head):

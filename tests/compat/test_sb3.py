@@ -1,9 +1,10 @@
-"""The vector interface runs in Stable-Baselines3 as it is."""
+"""Stable-Baselines3 and sb3-contrib learn, and run on every id as it is."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +13,88 @@ import numpy as np
 import pytest
 
 import nextstep_envs
+from tests.compat import tier_routing
+from tests.compat.support import ORCHESTRATION, STEPS, library
 from wrappers import CostPenalty
 
-stable_baselines3 = pytest.importorskip("stable_baselines3", reason="needs the extra [compat]")
-sb3_contrib = pytest.importorskip("sb3_contrib", reason="needs the extra [compat]")
+stable_baselines3 = library("stable_baselines3", "compat")
+sb3_contrib = library("sb3_contrib", "compat")
 
 ROOT = Path(nextstep_envs.__file__).parents[1]
-IDS = [spec.id for spec in gym.registry.values() if spec.id.startswith("NextStep/") and spec.vector_entry_point]
 
 
-@pytest.mark.parametrize("env_id", IDS)
+def falling(rate: float) -> Callable[[float], float]:
+    """A learning rate that falls to a fiftieth."""
+    return lambda left: rate * max(left, 0.02)
+
+
+PPO = {"n_steps": 32, "batch_size": 512, "n_epochs": 4, "learning_rate": falling(3e-3)}
+LEARNERS: dict[str, tuple[int, dict[str, Any]]] = {
+    # algorithm: steps, settings
+    "PPO": (60_000, PPO),
+    "MaskablePPO": (60_000, PPO),
+    "A2C": (200_000, {"n_steps": 8, "ent_coef": 0.02, "use_rms_prop": False, "learning_rate": falling(1e-2)}),
+    "DQN": (
+        50_000,
+        {
+            "buffer_size": 50_000,
+            "learning_starts": 2_000,
+            "batch_size": 1024,
+            "train_freq": 1,
+            "gradient_steps": 2,
+            "exploration_fraction": 0.5,
+            "exploration_final_eps": 0.3,
+            "learning_rate": falling(3e-3),
+        },
+    ),
+}
+
+
+def algorithm(name: str) -> Any:
+    return getattr(sb3_contrib if name == "MaskablePPO" else stable_baselines3, name)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_it_learns_nearly_the_optimum(name: str) -> None:
+    import torch
+
+    from wrappers.interfaces import SB3VecEnv
+
+    steps, settings = LEARNERS[name]
+    env = SB3VecEnv(tier_routing.make_vector(64))
+    model = algorithm(name)("MultiInputPolicy", env, gamma=1.0, seed=0, device="cpu", **settings).learn(steps)
+    observations = tier_routing.observations()
+    if name == "DQN":
+        table: Any = tier_routing.one_hot(model.predict(observations, deterministic=True)[0])
+    else:
+        tensors = {key: torch.as_tensor(value) for key, value in observations.items()}
+        with torch.no_grad():
+            table = model.policy.get_distribution(tensors).distribution.probs.numpy()
+    tier_routing.assert_learned(table, f"Stable-Baselines3 {name}")
+
+
+@pytest.mark.parametrize("env_id", ORCHESTRATION)
 def test_its_checker_is_content(env_id: str) -> None:
     from stable_baselines3.common.env_checker import check_env
 
     check_env(gym.make(env_id, disable_env_checker=True).unwrapped)
 
 
-@pytest.mark.parametrize("env_id", IDS)
-@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "DQN"])
-def test_algorithms_without_masks_run(env_id: str, algorithm: str) -> None:
-    settings: dict[str, Any] = {"PPO": {"n_steps": 64}, "A2C": {}, "DQN": {"learning_starts": 32}}[algorithm]
-    if algorithm == "DQN":
-        settings["buffer_size"] = 256
+@pytest.mark.parametrize("env_id", ORCHESTRATION)
+@pytest.mark.parametrize("name", ["PPO", "A2C", "DQN"])
+def test_algorithms_without_masks_run(env_id: str, name: str) -> None:
+    settings: dict[str, Any] = {
+        "PPO": {"n_steps": STEPS, "batch_size": STEPS, "n_epochs": 1},
+        "A2C": {},
+        "DQN": {"learning_starts": 32, "buffer_size": 256},
+    }[name]
     env = CostPenalty(gym.make(env_id), weight=0.2)
-    model = getattr(stable_baselines3, algorithm)("MultiInputPolicy", env, seed=0, device="cpu", **settings)
-    model.learn(128)
-    assert model.num_timesteps >= 128
+    model = algorithm(name)("MultiInputPolicy", env, seed=0, device="cpu", **settings)
+    model.learn(STEPS)
+    assert model.num_timesteps >= STEPS
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", ORCHESTRATION)
 def test_maskable_ppo_only_takes_legal_actions(env_id: str) -> None:
     class Watched(gym.Wrapper[Any, Any, Any, Any]):
         illegal = taken = 0
@@ -53,9 +107,11 @@ def test_maskable_ppo_only_takes_legal_actions(env_id: str) -> None:
             Watched.illegal += not self.action_masks()[int(action)]
             return self.env.step(action)
 
-    env = Watched(gym.make(env_id))
-    sb3_contrib.MaskablePPO("MultiInputPolicy", env, n_steps=64, seed=0, device="cpu").learn(128)
-    assert Watched.taken >= 128 and Watched.illegal == 0
+    settings = {"n_steps": STEPS, "batch_size": STEPS, "n_epochs": 1}
+    sb3_contrib.MaskablePPO("MultiInputPolicy", Watched(gym.make(env_id)), seed=0, device="cpu", **settings).learn(
+        STEPS
+    )
+    assert Watched.taken >= STEPS and Watched.illegal == 0
 
 
 @pytest.mark.parametrize(

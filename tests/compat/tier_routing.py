@@ -24,8 +24,7 @@ def make() -> gym.Env[Any, Any]:
 
 def make_vector(num_envs: int) -> gym.vector.VectorEnv[Any, Any, Any]:
     """Many of it in lock step."""
-    cmdp: Any = gym.make(ID).unwrapped
-    return CostPenaltyVector(cmdp.vector(num_envs), weight=WEIGHT)
+    return CostPenaltyVector(gym.make_vec(ID, num_envs=num_envs), weight=WEIGHT)
 
 
 def observations() -> dict[str, npt.NDArray[Any]]:

@@ -12,16 +12,27 @@ if TYPE_CHECKING:
     from wrappers.interfaces.masks import RLlibObservation, TianshouObservation
     from wrappers.interfaces.safety import SafetyGymnasium
     from wrappers.interfaces.sb3 import SB3VecEnv, make_sb3_vec_env
+    from wrappers.interfaces.torchrl import TorchRLAEC, TorchRLParallel
 
 _MODULES = {
     "RLlibObservation": "masks",
     "SB3VecEnv": "sb3",
     "SafetyGymnasium": "safety",
     "TianshouObservation": "masks",
+    "TorchRLAEC": "torchrl",
+    "TorchRLParallel": "torchrl",
     "make_sb3_vec_env": "sb3",
 }
 
-__all__ = ["RLlibObservation", "SB3VecEnv", "SafetyGymnasium", "TianshouObservation", "make_sb3_vec_env"]
+__all__ = [
+    "RLlibObservation",
+    "SB3VecEnv",
+    "SafetyGymnasium",
+    "TianshouObservation",
+    "TorchRLAEC",
+    "TorchRLParallel",
+    "make_sb3_vec_env",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -42,8 +42,9 @@ class RLlibObservation(RecordConstructorArgs, gym.ObservationWrapper[Any, Any, A
 class TianshouObservation(RecordConstructorArgs, gym.ObservationWrapper[Any, Any, Any]):
     """`Dict(mask, obs)`: what Tianshou's DQN family, random policy and multi-agent manager take.
 
-    The mask is bool, `True` for legal. Tianshou's PPO and A2C ignore it: there an illegal action is an invalid one, as
-    the environment defines it.
+    The mask is bool, `True` for legal. Tianshou's PPO and A2C hand it to the network, which may apply it.
+    `info["records"]` is left out: Tianshou stacks the infos of all steps into arrays and keeps them in its buffers, and
+    records differ in number from step to step.
 
     Args:
         env: an environment with `interface="vector"`.
@@ -61,6 +62,20 @@ class TianshouObservation(RecordConstructorArgs, gym.ObservationWrapper[Any, Any
     def observation(self, observation: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """The same arrays under Tianshou's names, the mask as bool."""
         return {"mask": observation["action_mask"].astype(np.bool_), "obs": observation["observation"]}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode."""
+        observation, info = super().reset(seed=seed, options=options)
+        return observation, _without_records(info)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, _without_records(info)
+
+
+def _without_records(info: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in info.items() if key != "records"}
 
 
 def _masked_spaces(env: gym.Env[Any, Any]) -> tuple[spaces.Box, spaces.Box]:

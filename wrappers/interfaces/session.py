@@ -1,0 +1,85 @@
+"""One episode after another with what it has brought so far: what the adapters for language models share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+from nextstep_envs.env import OrchestrationEnv
+from wrappers.cost import CostPenalty
+
+FINISH = '{"finish": true}'  # ends an episode of any protocol
+
+
+def make_env(env: str | EnvSpec, cost_weight: float, **kwargs: Any) -> gym.Env[Any, Any]:
+    """The environment of an id or of a spec, wrappers included, with a price on its cost.
+
+    Raises:
+        gymnasium.error.Error: there is no such id.
+        ConfigError: an argument of the environment, or `cost_weight`, is wrong.
+    """
+    made = gym.make(env, **kwargs)
+    return CostPenalty(made, cost_weight) if cost_weight else made
+
+
+class Session:
+    """An environment that is played, and the sums of the current episode.
+
+    Attributes:
+        env: the environment.
+        info: of the last step.
+        reward: what the episode has earned so far.
+        cost: what it has cost so far, the sum of `info["cost"]`.
+        cost_terms: the same for each entry of `info["cost_terms"]`.
+        steps: decisions taken.
+        over: whether it has ended. Before the first reset there is nothing to play: True.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self.env = env
+        self.info: dict[str, Any] = {}
+        self._clear()
+        self.over = True
+
+    @property
+    def masked(self) -> bool:
+        """Whether the episode fell to an outage: it says nothing about who played it, and its reward is none."""
+        return bool(self.info.get("mask_sample", False))
+
+    def reset(self, seed: int | None, task_id: str | None = None, sample: int = 0) -> Any:
+        """Start an episode and return its first observation."""
+        named = {} if task_id is None else {"task_id": task_id}
+        observation, self.info = self.env.reset(seed=seed, options={"sample": sample, **named})
+        self._clear()
+        return observation
+
+    def step(self, action: Any) -> Any:
+        """Take a decision and return the next observation.
+
+        Raises:
+            RuntimeError: the episode is over.
+        """
+        if self.over:
+            raise RuntimeError("the episode is over: nothing more can be done")
+        observation, reward, terminated, truncated, self.info = self.env.step(action)
+        self.reward += float(reward)
+        self.cost += self.info["cost"]
+        for name, value in self.info["cost_terms"].items():
+            self.cost_terms[name] = self.cost_terms.get(name, 0.0) + value
+        self.steps += 1
+        self.over = terminated or truncated
+        return observation
+
+    def leave(self) -> None:
+        """End an episode whose player has stopped: orchestrated work is judged as it stands."""
+        if not self.over and isinstance(self.env.unwrapped, OrchestrationEnv):
+            self.step(FINISH)
+        self.over = True
+
+    def _clear(self) -> None:
+        self.reward = self.cost = 0.0
+        self.cost_terms: dict[str, float] = {}
+        self.steps = 0
+        self.over = False
