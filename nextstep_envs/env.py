@@ -40,6 +40,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
 
     ## Reward
     The world's outcome in [0, 1] when the episode ends, else 0 (`reward="outcome"`), or always 0 (`reward="none"`).
+    Search pays after each edit: the score of the edited program.
 
     ## Cost
     `info["costs"]` float64 [K]: this step's costs in raw units, in the order of `cost=`; `info["cost"]` is the first,

@@ -116,7 +116,7 @@ def build_world(name: str, kwargs: Mapping[str, Any]) -> World:
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in kwargs:
             if key not in parameters:
-                known = ", ".join(parameters)
+                known = ", ".join(map(repr, parameters))
                 raise UnknownArgumentError(f"world {name!r}: unexpected keyword argument {key!r}; it takes {known}")
     return make(**kwargs)
 

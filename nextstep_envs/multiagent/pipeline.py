@@ -248,7 +248,9 @@ class PipelineEnv(_Shell, AECEnv[str, Any, Any]):
             next `workflows.Turn`, or None for the end; default the roles one after another. Its agents are those of
             `pipeline`.
         split: "train", "dev", "test" or "all".
-        budget: `Budget` fields to change; by default as many steps and calls as the roles have turns.
+        budget: `Budget` fields to change; by default as many steps and calls as the roles have turns. Roles have no
+            price, so `usd` never binds, and what bounds the length of an action is the policy's business, not
+            `call_tokens`.
         cost: one cost name or several: mix, usd, tokens, calls, env_steps, flops.
         cost_limits: per episode, in raw units, for all agents (`{"tokens": 900}`) or by agent
             (`{"buyer_0": {"tokens": 900}}`).

@@ -104,7 +104,7 @@ class ShopMenu:
     def slots(self, state: Session, texts: tuple[str, ...]) -> list[Slot | None]:
         """The menu on the open page for somebody who sees `texts`; None where a slot is empty."""
         labels = self.world.available(state)["clickables"]
-        values = [label for label in labels if label not in ITEM_BUTTONS] if state.page == "item" else []
+        values = [v for v in labels if v not in (*ITEM_BUTTONS, SEARCH)] if state.page == "item" else []
         buttons = [label for label in labels if label not in values]
         shown = state.shown if state.page == "results" else ()
         chosen = {value for _, value in state.options}

@@ -214,7 +214,8 @@ class TeamEnv(ParallelEnv[str, Any, Any]):
 
     def action_masks(self, agent: str) -> npt.NDArray[np.bool_]:
         """Legal actions of an agent, bool [4]."""
-        return self.rules.masks(self.episode.state)[self.possible_agents.index(agent)].astype(bool)
+        mask: npt.NDArray[np.int8] = self.rules.masks(self.episode.state)[self.possible_agents.index(agent)]
+        return mask.astype(bool)
 
     def render(self) -> str | None:
         """The whole episode as text (`render_mode="ansi"`)."""

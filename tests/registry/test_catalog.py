@@ -18,8 +18,12 @@ ROOT = Path(nextstep_envs.__file__).parents[1]
 
 
 def test_importing_registers_every_id_without_a_step_limit() -> None:
-    for env_id in registry.env_ids():
-        spec = gym.spec(env_id)
+    for entry in registry.entries():
+        assert entry.entry_point or entry.aec_entry_point or entry.parallel_entry_point
+        if entry.entry_point is None:
+            assert entry.id not in gym.registry
+            continue
+        spec = gym.spec(entry.id)
         assert isinstance(spec.entry_point, str)  # a callable could not be written as JSON
         assert spec.max_episode_steps is None  # budgets end episodes; a time limit would bootstrap
         assert spec.order_enforce and not spec.disable_env_checker

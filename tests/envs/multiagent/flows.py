@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+import nextstep_envs  # noqa: F401
+import registry
 from nextstep_envs.multiagent import Taken, Turn
 
 TEAM, PIPELINE = "NextStep/WebShop-Team-v0", "NextStep/WebShop-Pipeline-v0"
 NOT_A_FUNCTION = 7
+ROLES = ["searcher_0", "chooser_0", "buyer_0"]
+BLIND = [
+    {"agent": "a_0", "prompt": "Search.", "turns": 2, "calls": ["search"]},
+    {"agent": "b_0", "prompt": "Open.", "turns": 2, "calls": ["open"], "sees": ["a_0"], "sees_task": False},
+    {"agent": "c_0", "prompt": "Buy.", "turns": 3, "calls": ["option", "buy"], "sees": ["b_0"], "sees_task": False},
+]
+
+
+def make_pipeline(form: str = "aec", **kwargs: Any) -> Any:
+    """A pipeline in one of its forms, on the dev split."""
+    return (registry.make_aec if form == "aec" else registry.make_parallel)(PIPELINE, **{"split": "dev", **kwargs})
+
+
+def call(text: str) -> str:
+    """The text action that makes a call in the world."""
+    return json.dumps({"action": text})
+
+
+def note(text: str) -> str:
+    """The text action that hands over."""
+    return json.dumps({"answer": text})
 
 
 def back_and_forth(taken: tuple[Taken, ...]) -> Turn | None:
@@ -64,15 +88,10 @@ def legal(mask: Any, rng: random.Random) -> int:
 
 
 def play_parallel(env: Any, choose: Callable[[str, Any], Any]) -> list[tuple[Any, ...]]:
-    """All that the steps of one episode return."""
+    """All that the steps of one episode return; `choose` gives an agent's action for its mask."""
     seen = []
-    observations = {agent: env.observe(agent) for agent in env.agents} if hasattr(env, "observe") else None
     while env.agents:
-        masks = {agent: env.action_masks(agent) for agent in env.agents}
-        step = env.step({agent: choose(agent, masks[agent]) for agent in env.agents})
-        seen.append(step)
-        observations = step[0]
-    assert observations is not None
+        seen.append(env.step({agent: choose(agent, env.action_masks(agent)) for agent in env.agents}))
     return seen
 
 
