@@ -1,16 +1,19 @@
 # Every target creates .venv where it is missing and installs what it needs, again only when the needs change.
 # PYTHON: the interpreter to build .venv with (3.11 or newer). TESTS: what `make test` runs. ARGS: overrides for `make train`.
+# VENV, EXTRAS and CONSTRAINTS: another environment, its extras and its versions; see `compat-rllib`.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+EXTRAS ?= agents,compat,dev
+CONSTRAINTS ?= constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c $(CONSTRAINTS)
 TESTS ?= tests
 WORKERS ?= 2
 # Numerical libraries would otherwise start a thread per core in every test process.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: venv train test lint format docs bench clean
+.PHONY: venv train test compat compat-rllib compat-agilerl lint format docs bench clean
 
 venv: $(VENV)/.installed
 
@@ -21,12 +24,12 @@ $(BIN)/python:
 		&& $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 
 # torch comes first and alone, so that a CPU build chosen by the pip configuration is kept by all that follows.
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) "$$(grep '^torch==' constraints.txt)"
-	$(PIP) -e '.[agents,compat,dev]'
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(PIP) "$$(grep '^torch==' $(CONSTRAINTS))"
+	$(PIP) -e '.[$(EXTRAS)]'
 	@touch $@
 
-$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(PIP) -e '.[docs]'
 	@touch $@
 
@@ -36,6 +39,16 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) -rs $(TESTS)
+
+# The libraries that share our versions.
+compat:
+	@$(MAKE) --no-print-directory test TESTS=tests/compat
+
+# Those that do not have environments, versions and extras of their own.
+compat-rllib compat-agilerl: LIBRARY = $(@:compat-%=%)
+compat-rllib compat-agilerl:
+	@$(MAKE) --no-print-directory test VENV=.venv-$(LIBRARY) EXTRAS=$@,dev CONSTRAINTS=constraints-$(LIBRARY).txt WORKERS=0 \
+		TESTS='tests/compat/test_$(LIBRARY).py tests/packaging/test_documentation.py -k "$(LIBRARY) or docs/libraries.md"'
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -54,4 +67,4 @@ bench: $(VENV)/.installed
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-* build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -24,7 +24,25 @@ for package in (nextstep_envs, registry, wrappers):
     assert folder.parent.name == "site-packages", folder
     assert (folder / "py.typed").exists(), f"{package.__name__} is not typed"
 
-for env_id in registry.env_ids():
+for entry in registry.entries():
+    if entry.aec_entry_point is not None:
+        turns = registry.make_aec(entry.id)
+        turns.reset(seed=0)
+        for _ in turns.agent_iter():
+            *_, terminated, truncated, info = turns.last()
+            over = terminated or truncated
+            turns.step(None if over else turns.action_space(turns.agent_selection).sample(info["action_mask"]))
+        print(f"{entry.id}: played in turns")
+    if entry.parallel_entry_point is not None:
+        team = registry.make_parallel(entry.id)
+        _, infos = team.reset(seed=0)
+        while team.agents:
+            chosen = {agent: team.action_space(agent).sample(infos[agent]["action_mask"]) for agent in team.agents}
+            _, _, _, _, infos = team.step(chosen)
+        print(f"{entry.id}: played side by side")
+    if entry.entry_point is None:
+        continue
+    env_id = entry.id
     env = wrappers.RecordCost(gym.make(f"nextstep_envs:{env_id}"))
     env.action_space.seed(0)
     _, info = env.reset(seed=0)

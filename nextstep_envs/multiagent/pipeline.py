@@ -42,6 +42,7 @@ class _Shell:
 
     metadata: dict[str, Any] = _METADATA
     agents: list[str]
+    _kept: tuple[str, ...] = ("agents", "_state", "_np_random")  # attributes that a pickle carries
 
     def __init__(
         self,
@@ -77,12 +78,8 @@ class _Shell:
         built.ids(split)
         self.rules = PipelineRules(built, menu(built), roles, next_turn, self.budget)
         self.features = PipelineFeatures(self.rules)
-        self.split, self.scored, self.text, self.render_mode = (
-            split,
-            reward == "outcome",
-            interface == "text",
-            render_mode,
-        )
+        self.split, self.render_mode = split, render_mode
+        self.scored, self.text = reward == "outcome", interface == "text"
         self.possible_agents: list[str] = list(self.rules.roles)
         self.agents = []
         self.cost_limits = limits_by_agent(cost_limits, self.possible_agents)
@@ -195,8 +192,6 @@ class _Shell:
     def __setstate__(self, pickled: dict[str, Any]) -> None:
         type(self).__init__(self, **pickled["kwargs"])
         vars(self).update(pickled["kept"])
-
-    _kept: tuple[str, ...] = ("agents", "_state", "_np_random")
 
 
 class PipelineEnv(_Shell, AECEnv[str, Any, Any]):

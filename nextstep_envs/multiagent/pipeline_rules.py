@@ -84,7 +84,8 @@ class PipelineRules:
         turn = self.workflow(())
         assert turn is not None  # make_workflow has checked it
         task = self.world.task(task_id)
-        return self._read(PipelineState(task, self.world.begin(task, stream(seed, "world")), sample, turn))
+        state = PipelineState(task, self.world.begin(task, stream(seed, "world")), sample, turn)
+        return replace(state, reading=estimate_tokens(self.message(state, turn.agent)))
 
     def act(self, state: PipelineState, action: int | str) -> PipelineState:
         """The state after the agent whose turn it is has acted."""
@@ -122,7 +123,7 @@ class PipelineRules:
         return replace(state, end=end) if turn is None else self._read(replace(state, turn=turn))
 
     def _read(self, state: PipelineState) -> PipelineState:
-        """Let the agent read its message; the episode ends where the budget does not allow that."""
+        """Let the next agent read its message; the episode ends where the budget does not allow that."""
         reading = estimate_tokens(self.message(state, state.turn.agent))
         lack = self.total.minus(state.spent).lacks(Usage(reading, calls=1))
         if len(state.taken) >= self.budget.steps:
@@ -155,11 +156,8 @@ class PipelineRules:
         if not kind:
             return INVALID, f"{call[:_QUOTED]!r} does nothing on this page", wrote
         if kind not in state.turn.calls:
-            return (
-                INVALID,
-                f"{call[:_QUOTED]!r} is a call of the kind {kind}, which {state.turn.agent} may not make",
-                wrote,
-            )
+            agent = state.turn.agent
+            return INVALID, f"{call[:_QUOTED]!r} is a call of the kind {kind}, which {agent} may not make", wrote
         return kind, call, wrote
 
     # -- what it brought -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -22,14 +23,23 @@ BLOCKS = [
 BEFORE = 'import gymnasium as gym\nenv = gym.make("nextstep_envs:NextStep/WebShop-Workflow-v0")\n'
 TINY_RUN = "total_steps=1, warm_start={'steps': 2, 'messages': 8}, grpo={'groups_per_step': 2}, evaluation={'every': 0}"
 QUICKER = {"20_000": "512", "total_steps=40": TINY_RUN, "tasks=100": "tasks=2"}
+# Modules that a block imports and the extras that bring them.
+OPTIONAL = {
+    "agilerl": "compat-agilerl",
+    "nextstep_agents": "agents",
+    "ray": "compat-rllib",
+    "sb3_contrib": "compat",
+    "tianshou": "compat",
+    "torchrl": "compat",
+}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_of_code_runs(block: str, tmp_path: Path) -> None:
-    if "sb3_contrib" in block:
-        pytest.importorskip("sb3_contrib", reason="needs the extra [compat]")
-    if "nextstep_agents" in block:
-        pytest.importorskip("torch", reason="needs the extra [agents]")
+    for module, extra in OPTIONAL.items():
+        needed = "torch" if module == "nextstep_agents" else module
+        if re.search(rf"^(from|import) {module}\b", block, re.M) and importlib.util.find_spec(needed) is None:
+            pytest.skip(f"needs the extra [{extra}]")
     for slow, quick in QUICKER.items():
         block = block.replace(slow, quick)
     code = block if block.startswith("import ") else BEFORE + block

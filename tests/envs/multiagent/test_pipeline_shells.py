@@ -69,6 +69,15 @@ def test_an_exhausted_budget_ends_it_and_is_named(budget: dict[str, int], exhaus
         assert record.error == "budget: env_steps" and record.tools == () and record.usage.tokens == 0
 
 
+def test_a_budget_that_does_not_allow_the_first_turn_ends_the_episode_with_it() -> None:
+    env = make_pipeline(budget={"tokens": 10})
+    env.reset(seed=0)
+    assert not any(env.terminations.values())
+    env.step(HAND_OVER)
+    assert env.last()[2] and env.infos["searcher_0"]["budget_exhausted"] == "tokens"
+    assert env.snapshot().spent.tokens == 0
+
+
 def test_without_actions_left_a_role_can_only_hand_over() -> None:
     env = make_pipeline(budget={"env_steps": 1})
     env.reset(seed=0)

@@ -243,6 +243,13 @@ def test_an_exhausted_budget_ends_it_for_all() -> None:
     assert all(info["action_mask"].tolist() == [1, 0, 0, 0] for info in infos.values())
 
 
+def test_tiers_whose_instruction_alone_is_too_long_for_what_is_left_are_not_legal() -> None:
+    assert all(
+        make(budget={"tokens": tokens}).reset(seed=1)[1]["buyer_0"]["action_mask"].sum() == legal
+        for tokens, legal in ((20, 1), (6000, 4))
+    )
+
+
 def test_limits_are_kept_by_agent_and_not_enforced() -> None:
     env = make(cost="usd", cost_limits={"usd": 1e-9})
     assert env.cost_limits == {agent: {"usd": 1e-9} for agent in AGENTS}
