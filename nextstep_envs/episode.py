@@ -249,8 +249,9 @@ class Episode:
             for step in ready[:room]:
                 world = state.world_after(step.after)
                 context = tuple(r.output for j in step.reads if (r := state.calls[j].record))
-                job = Job(step.subtask, context, self.world.view(world), step.role)
-                call = Call(step, job, self.left() if step.allowance is None else step.allowance, world)
+                allowance = self.left() if step.allowance is None else step.allowance
+                job = Job(step.subtask, context, self.world.view(world), step.role, allowance)
+                call = Call(step, job, allowance, world)
                 self._put(step.index, self._advance(call, None))
 
     def _ready(self, state: State, step: Step) -> bool:

@@ -25,6 +25,7 @@ class Call:
         allowance: the most it may consume.
         world: the world as this worker left it so far.
         used: priced usage so far.
+        waste: priced usage of attempts that failed and were billed.
         turn: number of results it has been fed.
         memory: the worker's own, immutable.
         tools: what it did in the world.
@@ -37,6 +38,7 @@ class Call:
     allowance: Allowance
     world: Any
     used: Usage = Usage()
+    waste: Usage = Usage()
     turn: int = 0
     memory: Any = None
     tools: tuple[ToolCall, ...] = ()
@@ -58,7 +60,7 @@ def advance(call: Call, actor: Actor, spec: WorkerSpec, world: World, seed: int,
         result: the answer, or None at the start.
     """
     step, job, allowance = call.step, call.job, call.allowance
-    state, used, turn, memory, tools = call.world, call.used, call.turn, call.memory, call.tools
+    state, used, waste, turn, memory, tools = call.world, call.used, call.waste, call.turn, call.memory, call.tools
     pending: Request | None = None
     output, error = "", ""
     failed, confidence = False, None
@@ -66,6 +68,7 @@ def advance(call: Call, actor: Actor, spec: WorkerSpec, world: World, seed: int,
         if result is not None:
             turn += 1
             used = used.plus(price(result.usage, spec))
+            waste = waste.plus(price(result.waste, spec))
             if result.error:
                 error = OUTAGE + result.error
                 break
@@ -88,5 +91,5 @@ def advance(call: Call, actor: Actor, spec: WorkerSpec, world: World, seed: int,
         state, text = world.act(state, out.payload)
         tools = (*tools, ToolCall(out.payload, text))
         result = Result("", text, bound)
-    record = None if pending else StepRecord(step, job.context, output, tools, used, error, failed, confidence)
-    return Call(step, job, allowance, state, used, turn, memory, tools, pending, record)
+    record = None if pending else StepRecord(step, job.context, output, tools, used, error, failed, confidence, waste)
+    return Call(step, job, allowance, state, used, waste, turn, memory, tools, pending, record)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from nextstep_envs.ledger import COST_NAMES, cost_terms
 from nextstep_envs.machine import Standing
 from nextstep_envs.setup import Setup
-from nextstep_envs.types import Transition, Usage
+from nextstep_envs.types import StepRecord, Transition, Usage
 
 Mask = npt.NDArray[np.int8]
 
@@ -49,11 +49,19 @@ def _info(setup: Setup, state: Standing, mask: Mask, usage: Usage, records: tupl
         "costs": np.array([terms[name] for name in setup.cost_names]),
         "cost": terms[setup.cost_names[0]],
         "cost_terms": terms,
-        "books": {},
+        "books": _books(setup, records),
         "records": records,
         "action_mask": mask,
         "invalid_action": bool(state.notice),
     }
+
+
+def _books(setup: Setup, records: Sequence[StepRecord]) -> dict[str, dict[str, float]]:
+    """Accounts beside the costs: what providers billed for attempts that failed; no entry where there was nothing."""
+    waste = Usage()
+    for record in records:
+        waste = waste.plus(record.waste)
+    return {"waste": cost_terms(waste, setup.budget)} if any(waste) else {}
 
 
 def columns(
@@ -85,6 +93,11 @@ def columns(
     by_name: dict[str, Any] = {}
     for name in COST_NAMES:
         by_name[name], by_name[f"_{name}"] = _scatter(n, at, terms[name]), has.copy()
+    books: dict[str, Any] = {}
+    for i, made in zip(at, records, strict=True):
+        for name, value in _books(setup, made).get("waste", {}).items():
+            _put(books.setdefault("waste", {}), name, n, i, value, float)
+            books.setdefault("_waste", np.zeros(n, bool))[i] = True
     sample = np.zeros(n, int)
     sample[at] = [state.sample for state in states]
     invalid = np.zeros(n, bool)
@@ -95,7 +108,7 @@ def columns(
         "costs": costs,
         "cost": costs[:, 0].copy(),
         "cost_terms": by_name,
-        "books": {},
+        "books": books,
         "records": objects(n, at, records),
         "action_mask": action_mask,
         "invalid_action": invalid,

@@ -11,19 +11,81 @@ import random
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from nextstep_envs.types import Usage
+from nextstep_envs.types import Allowance, Usage
 
 Kind = Literal["world", "chat", "code", "tool"]
 
 
+class ToolUse(NamedTuple):
+    """A model's wish to call a tool; `arguments` is JSON text, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolSpec(NamedTuple):
+    """A tool that a model may call; `schema` is the JSON Schema of its arguments, as text."""
+
+    name: str
+    description: str
+    schema: str
+
+
+class Message(NamedTuple):
+    """One message of a conversation.
+
+    Attributes:
+        role: "system", "user", "assistant" or "tool".
+        content: its text.
+        calls: of an assistant message: the tools it called.
+        call_id: of a tool message: which call it answers.
+    """
+
+    role: str
+    content: str
+    calls: tuple[ToolUse, ...] = ()
+    call_id: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A chat completion. `messages`: (role, content) pairs; `max_tokens` bounds the completion."""
+    """A chat completion.
+
+    Attributes:
+        model: "<provider>:<model>".
+        messages: the conversation so far.
+        max_tokens: bounds the completion, thinking included.
+        temperature: of sampling; 0 is greedy.
+        tools: what the model may call by the provider's own tool calling; empty for none.
+        logprobs: whether to return the log-probability of each completion token.
+    """
 
     model: str
-    messages: tuple[tuple[str, str], ...]
+    messages: tuple[Message, ...]
     max_tokens: int
     temperature: float = 0.0
+    tools: tuple[ToolSpec, ...] = ()
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What a model answered: the value of a chat request's result.
+
+    Attributes:
+        text: the answer, without thinking.
+        thinking: what it thought aloud, where the provider or the text marks it.
+        calls: tools it wants called.
+        finish: why it stopped: "stop", "length" (max_tokens), "tools" or "filter".
+        logprobs: (token text, log-probability) of the completion's tokens; () where none were asked for.
+    """
+
+    text: str
+    thinking: str = ""
+    calls: tuple[ToolUse, ...] = ()
+    finish: str = "stop"
+    logprobs: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +127,16 @@ class Result:
     """The answer to `Request.id`.
 
     Attributes:
-        usage: metered and unpriced, billed retries included.
+        usage: of the attempt that gave the value; metered and unpriced.
         error: an outage ("" if none). An outage masks the episode; it is never a reward.
+        waste: of failed attempts that were billed nevertheless. It is booked apart, never charged to the ledger.
     """
 
     id: str
     value: Any = None
     usage: Usage = Usage()
     error: str = ""
+    waste: Usage = Usage()
 
 
 class Job(NamedTuple):
@@ -83,12 +147,14 @@ class Job(NamedTuple):
         context: outputs of the steps in its access list, in step order; nothing of any other step.
         view: what the world shows now (the open page).
         role: the prompt of the persona that it plays ("" for none).
+        allowance: the most it may consume.
     """
 
     subtask: str
     context: tuple[str, ...] = ()
     view: str = ""
     role: str = ""
+    allowance: Allowance = Allowance()
 
 
 class Ask(NamedTuple):

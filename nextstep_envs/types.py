@@ -122,6 +122,7 @@ class StepRecord:
         error: why it was cut short ("budget: ...", "outage: ..."), or "".
         failed: whether the worker itself says that it did not succeed.
         confidence: its own, in [0, 1], where it states one.
+        waste: billed by providers for attempts that failed and were tried again; priced, not charged to the budget.
     """
 
     step: Step
@@ -132,6 +133,7 @@ class StepRecord:
     error: str = ""
     failed: bool = False
     confidence: float | None = None
+    waste: Usage = Usage()
 
     def __copy__(self) -> StepRecord:
         return self

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.ledger import estimate_tokens
-from nextstep_envs.requests import ChatRequest, Request, Result
+from nextstep_envs.requests import ChatReply, ChatRequest, Request, Result
 from nextstep_envs.types import Usage
 
 _BUTTON = re.compile(r"\[button\] (.+?) \[button_\]")
@@ -46,17 +46,18 @@ class FakeProvider:
             return Result(request.id, error="the fake provider was told to fail")
         text = "I would rather not say." if rng.random() < self.invalid_rate else _reply(chat, rng)
         text = text[: 4 * chat.max_tokens]
-        prompt = sum(estimate_tokens(content) for _, content in chat.messages)
-        return Result(request.id, text, Usage(prompt, estimate_tokens(text), calls=1))
+        prompt = sum(estimate_tokens(message.content) for message in chat.messages)
+        return Result(request.id, ChatReply(text), Usage(prompt, estimate_tokens(text), calls=1))
 
 
 def _reply(chat: ChatRequest, rng: random.Random) -> str:
-    actions = sum(role == "assistant" and '"action"' in text for role, text in chat.messages)
-    subtask = _SUBTASK.search(chat.messages[1][1])
-    words = (subtask[1] if subtask else chat.messages[1][1])[:200]
+    actions = sum(role == "assistant" and '"action"' in text for role, text, *_ in chat.messages)
+    brief = chat.messages[1].content
+    subtask = _SUBTASK.search(brief)
+    words = (subtask[1] if subtask else brief)[:200]
     if actions == 0:
         return json.dumps({"action": f"search[{words}]"})
-    buttons = next((found for _, text in reversed(chat.messages) if (found := _BUTTON.findall(text))), [])
+    buttons = next((found for _, text, *_ in reversed(chat.messages) if (found := _BUTTON.findall(text))), [])
     if actions < ACTIONS and buttons:
         return json.dumps({"action": f"click[{rng.choice(buttons)}]"})
     return json.dumps({"answer": f"I took {actions} actions for: {words}"})

@@ -153,7 +153,9 @@ class JointPlanWork(TabularCMDP):
     As `TabularCMDP`, with 4 states: an easy or hard task (.6 and .4), at its first or second try.
 
     ## Reward
-    1 for a success; its probability is in `TEAM_SUCCESS`.
+    1 for a success.
+    Its probability by effort (none, low, high) and tier (none, small, large): easy 0 .40 .60, 0 .55 .70, 0 .60 .80;
+    hard 0 .05 .20, 0 .15 .45, 0 .25 .70.
 
     ## Cost
     "planning" (of the planner): effort 0, .5 or 1; budget 0.9. "work" (of the worker): tier 0, 1 or 2.5; budget 1.6.
@@ -174,7 +176,7 @@ class JointPlanWork(TabularCMDP):
         costs = [[effort, tier] for effort in (0.0, 0.5, 1.0) for tier in (0.0, 1.0, 2.5)]
         on_failure = np.array([1, 4, 3, 4])  # the second failure ends
         outcomes = _tries(
-            np.repeat(TEAM_SUCCESS.reshape(2, 9), 2, axis=0), costs, np.repeat(on_failure[:, None], 9, axis=1)
+            np.repeat(_TEAM_SUCCESS.reshape(2, 9), 2, axis=0), costs, np.repeat(on_failure[:, None], 9, axis=1)
         )
         super().__init__(
             **_arrays(outcomes),
@@ -189,7 +191,7 @@ class JointPlanWork(TabularCMDP):
 
 
 # Success probability by task (easy, hard), planner effort (none, low, high) and worker tier (none, small, large).
-TEAM_SUCCESS = np.array(
+_TEAM_SUCCESS = np.array(
     [
         [[0.0, 0.40, 0.60], [0.0, 0.55, 0.70], [0.0, 0.60, 0.80]],
         [[0.0, 0.05, 0.20], [0.0, 0.15, 0.45], [0.0, 0.25, 0.70]],

@@ -106,15 +106,17 @@ def _program(model: Model, gain: Floats, limits: Floats) -> Any:
     pairs = np.flatnonzero(model.mask)
     here = sparse.csr_array((np.ones(len(pairs)), (states, np.arange(len(pairs)))))
     binding = np.isfinite(limits)
-    result = linprog(
-        -gain[model.mask],
-        A_ub=model.costs[binding][:, model.mask],
-        b_ub=limits[binding],
-        A_eq=here - model.gamma * model.matrix[pairs].T,
-        b_eq=model.start,
-        bounds=(0, None),
-        method="highs",
-    )
+    program = {
+        "c": -gain[model.mask],
+        "A_ub": model.costs[binding][:, model.mask],
+        "b_ub": limits[binding],
+        "A_eq": here - model.gamma * model.matrix[pairs].T,
+        "b_eq": model.start,
+        "bounds": (0, None),
+    }
+    result = linprog(**program, method="highs")
+    if result.status == 4:  # numerical difficulties: the simplex gives up on some large programs that are infeasible
+        result = linprog(**program, method="highs-ipm")
     if result.status == 2:
         return None
     if result.status != 0:

@@ -38,7 +38,9 @@ class TeamPlanWork(ParallelEnv[str, Observation, int]):
     (first or second) as a one-hot vector, zeros when the episode is over. `state()` is that vector as well.
 
     ## Reward
-    Shared: 1 for a success; its probability is in `problems.TEAM_SUCCESS`.
+    Shared: 1 for a success.
+    Its probability by effort (none, low, high) and tier (none, small, large): easy 0 .40 .60, 0 .55 .70, 0 .60 .80;
+    hard 0 .05 .20, 0 .15 .45, 0 .25 .70.
 
     ## Cost
     Of each agent its own "spend", `info[agent]["costs"]` float64 [1], paid on every try. Planner: 0, .5 or 1, budget

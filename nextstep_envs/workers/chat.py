@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from nextstep_envs.ledger import estimate_tokens
 from nextstep_envs.protocols.parsing import parse_json
-from nextstep_envs.requests import Ask, ChatRequest, Done, Job, Result
+from nextstep_envs.requests import Ask, ChatRequest, Done, Job, Message, Result
 from nextstep_envs.types import Usage
 
 REFORMATS = 2  # times a worker may be asked again for valid JSON
@@ -25,7 +25,7 @@ RULES = (
 class Memory(NamedTuple):
     """What a chat worker remembers: the conversation, and how often it was asked to reformat."""
 
-    messages: tuple[tuple[str, str], ...]
+    messages: tuple[Message, ...]
     reformats: int = 0
 
 
@@ -45,12 +45,11 @@ class ChatWorker:
         """Ask the model, do what it says in the world, until it answers."""
         if memory is None or result is None:
             system = RULES.format(role=job.role or f"You are {self.description}")
-            return self._chat(Memory((("system", system), ("user", _brief(job)))))
-        role, _ = memory.messages[-1]
-        if role == "assistant":  # the world has answered the model's action
-            return self._chat(Memory((*memory.messages, ("user", str(result.value))), memory.reformats))
-        reply = str(result.value)
-        messages = (*memory.messages, ("assistant", reply))
+            return self._chat(Memory((Message("system", system), Message("user", _brief(job)))))
+        if memory.messages[-1].role == "assistant":  # the world has answered the model's action
+            return self._chat(Memory((*memory.messages, Message("user", str(result.value))), memory.reformats))
+        reply = result.value.text
+        messages = (*memory.messages, Message("assistant", reply))
         value = parse_json(reply)
         if isinstance(value, Mapping) and isinstance(value.get("answer"), str):
             return Done(value["answer"])
@@ -58,11 +57,11 @@ class ChatWorker:
             return Ask("world", value["action"], Usage(env_steps=1), Memory(messages, memory.reformats))
         if memory.reformats >= REFORMATS:
             return Done(reply)  # what it wrote is its answer; the orchestrator sees that it is no JSON
-        again = ("user", "That was not one JSON object with an action or an answer. Reply again with JSON only.")
+        again = Message("user", "That was not one JSON object with an action or an answer. Reply again with JSON only.")
         return self._chat(Memory((*messages, again), memory.reformats + 1))
 
     def _chat(self, memory: Memory) -> Ask:
-        prompt = sum(estimate_tokens(text) for _, text in memory.messages)
+        prompt = sum(estimate_tokens(message.content) for message in memory.messages)
         bound = Usage(prompt_tokens=prompt, completion_tokens=self.max_tokens, calls=1)
         return Ask("chat", ChatRequest(self.model, memory.messages, self.max_tokens), bound, memory)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from nextstep_envs.errors import ConfigError
-from nextstep_envs.tabular import DagRetries, JointPlanWork, RetryStop, TabularCMDP, TierRouting
+from nextstep_envs.tabular import DagRetries, JointPlanWork, RetryStop, TabularCMDP, TierRouting, solve
 from tests.envs.tabular.cases import PROBLEMS, loop, one_shot, uniform
 
 EXACT = 5e-5  # four decimals
@@ -170,3 +171,22 @@ def test_budgets_that_only_together_cannot_be_kept() -> None:
 def test_a_budget_that_makes_no_sense_is_named(d: Any) -> None:
     with pytest.raises(ConfigError, match="d="):
         TabularCMDP(**loop()).optimum(d)
+
+
+def test_where_the_simplex_gives_up_another_method_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = []
+
+    def gives_up(method: str, **program: Any) -> Any:
+        result = linprog(method=method, **program)
+        answered.append(method)
+        if method in refused:
+            result.status, result.message = 4, "numerical difficulties"
+        return result
+
+    monkeypatch.setattr(solve, "linprog", gives_up)
+    refused = ["highs"]
+    assert RetryStop().optimum()["return"] == pytest.approx(0.7893, abs=EXACT)
+    assert answered == ["highs", "highs-ipm"]
+    refused = ["highs", "highs-ipm"]
+    with pytest.raises(RuntimeError, match="numerical difficulties"):
+        RetryStop().optimum()

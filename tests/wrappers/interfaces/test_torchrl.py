@@ -55,6 +55,9 @@ def test_a_pipeline_keeps_its_numbers(env_id: str) -> None:
     assert not plain.agents
 
 
+# PettingZoo says this of every dictionary but those of its own games, which it knows by name.
+@pytest.mark.filterwarnings("ignore:Observation is not a NumPy array:UserWarning")
+@pytest.mark.filterwarnings("ignore:Observation space for each agent probably:UserWarning")
 def test_they_stay_pettingzoo_environments() -> None:
     parallel_api_test(TorchRLParallel(registry.make_parallel(TEAMS[0])), num_cycles=20)
     api_test(TorchRLAEC(registry.make_aec(PIPELINES[0])), num_cycles=20)
