@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from nextstep_envs.drivers import one_by_one
-from nextstep_envs.errors import ActionError, ConfigError
+from nextstep_envs.errors import ActionError, ArgumentError
 from nextstep_envs.infos import reset_info, step_info
 from nextstep_envs.machine import Machine
 from nextstep_envs.setup import BudgetArg, Setup, check_options, make_setup
@@ -219,6 +219,6 @@ def check_action(action: Any, text: bool) -> str | int:
 
 
 def check_render_mode(render_mode: str | None, modes: Sequence[str]) -> None:
-    """Raise `ConfigError` for a render mode that does not exist."""
+    """Raise `ArgumentError` for a render mode that does not exist."""
     if render_mode is not None and render_mode not in modes:
-        raise ConfigError(f"render_mode={render_mode!r} is unknown; choose None or one of {', '.join(modes)}")
+        raise ArgumentError(f"render_mode={render_mode!r} is unknown; choose None or one of {', '.join(modes)}")

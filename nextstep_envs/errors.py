@@ -11,8 +11,8 @@ class ConfigError(NextStepError, ValueError):
     """A setting is wrong (unknown split, budget <= 0, malformed worker spec ...)."""
 
 
-class UnknownArgumentError(ConfigError, TypeError):
-    """A keyword argument that nothing takes; a `TypeError` too, since libraries that try arguments out look for one."""
+class ArgumentError(ConfigError, TypeError):
+    """An argument, or its value, is not taken here; a `TypeError` too, for libraries that try arguments to see."""
 
 
 class DataError(NextStepError, ValueError):

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from nextstep_envs.errors import ConfigError, UnknownArgumentError, check_choice
+from nextstep_envs.errors import ArgumentError, ConfigError, check_choice
 from nextstep_envs.ledger import COST_NAMES, check_budget
 from nextstep_envs.machine import Machine, Orchestration
 from nextstep_envs.protocols.base import BaseProtocol
@@ -110,14 +111,14 @@ def _own_arguments(make_rules: Callable[..., Orchestration]) -> tuple[str, ...]:
 
 
 def build_world(name: str, kwargs: Mapping[str, Any]) -> World:
-    """The world of that name; `UnknownArgumentError` for an argument that it does not take."""
+    """The world of that name; `ArgumentError` for an argument that it does not take."""
     make: Callable[..., World] = components.load("world", name)
     parameters = inspect.signature(make).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in kwargs:
             if key not in parameters:
                 known = ", ".join(map(repr, parameters))
-                raise UnknownArgumentError(f"world {name!r}: unexpected keyword argument {key!r}; it takes {known}")
+                raise ArgumentError(f"world {name!r}: unexpected keyword argument {key!r}; it takes {known}")
     return make(**kwargs)
 
 
@@ -143,6 +144,28 @@ def check_common_options(options: Mapping[str, Any] | None, known: Sequence[str]
     if isinstance(sample, bool) or not isinstance(sample, int | np.integer) or sample < 0:
         raise ConfigError(f"options['sample']={sample!r} must be a whole number >= 0")
     return options
+
+
+def check_seeds(seed: int | Sequence[int | None] | None, n: int) -> list[int | None]:
+    """A seed for each of `n` environments: seed + i, or as they are given."""
+    if seed is None:
+        return [None] * n
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + i for i in range(n)]
+    if len(seed) != n:
+        raise ConfigError(f"{len(seed)} seeds were given for {n} environments")
+    return list(seed)
+
+
+def check_reset_mask(mask: Any, n: int) -> npt.NDArray[np.bool_]:
+    """`options["reset_mask"]`: which of `n` environments to reset; all where None is given."""
+    if mask is None:
+        return np.ones(n, bool)
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (n,):
+        raise ConfigError(f"options['reset_mask'] must be a bool array of shape ({n},), got {mask!r}")
+    if not mask.any():
+        raise ConfigError("options['reset_mask'] selects no environment")
+    return mask
 
 
 def change_budget(budget: BudgetArg, default: Budget) -> Budget:

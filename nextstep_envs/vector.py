@@ -16,7 +16,7 @@ from nextstep_envs.drivers import batched
 from nextstep_envs.env import check_action, check_render_mode, make_spaces
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.infos import add_ends, columns, objects
-from nextstep_envs.setup import BudgetArg, check_options, make_setup
+from nextstep_envs.setup import BudgetArg, check_options, check_reset_mask, check_seeds, make_setup
 from nextstep_envs.types import Budget, Transition, Usage
 from nextstep_envs.workers.crew import WorkersArg
 
@@ -102,9 +102,9 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Start all episodes, or those of `options["reset_mask"]` (bool [num_envs])."""
         options = dict(options or {})
-        chosen = self._reset_mask(options.pop("reset_mask", None))
+        chosen = np.flatnonzero(check_reset_mask(options.pop("reset_mask", None), self.num_envs)).tolist()
         checked = check_options(self.setup, options)
-        seeds = self._seeds(seed)
+        seeds = check_seeds(seed, self.num_envs)
         for i in chosen:
             rng = self._rngs[i]
             if rng is None or seeds[i] is not None:
@@ -204,25 +204,6 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
             raise RuntimeError("call reset before step")
         self.setup.begin(self.episodes[i], rng, options)
         self._over[i], self._lengths[i] = False, 0
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ConfigError(f"{len(seed)} seeds were given for {self.num_envs} environments")
-        return list(seed)
-
-    def _reset_mask(self, mask: Any) -> list[int]:
-        if mask is None:
-            return list(range(self.num_envs))
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
-            raise ConfigError(f"options['reset_mask'] must be a bool array of shape ({self.num_envs},), got {mask!r}")
-        chosen: list[int] = np.flatnonzero(mask).tolist()
-        if not chosen:
-            raise ConfigError("options['reset_mask'] selects no environment")
-        return chosen
 
     def _masks(self, which: Sequence[int]) -> npt.NDArray[np.int8]:
         return np.stack([self.setup.rules.mask(self.episodes[i].state) for i in which])

@@ -37,6 +37,18 @@ class EnvEntry:
     nondeterministic: bool = False
 
 
+def _orchestration(id: str, world: str, protocol: str, **kwargs: Any) -> EnvEntry:
+    """One orchestrator with workers in a world."""
+    return EnvEntry(
+        id=id,
+        entry_point="nextstep_envs.env:OrchestrationEnv",
+        vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
+        kwargs={"world": world, "protocol": protocol, **kwargs},
+        world=world,
+        protocol=protocol,
+    )
+
+
 _entries: dict[str, EnvEntry] = {
     entry.id: entry
     for entry in (
@@ -46,38 +58,10 @@ _entries: dict[str, EnvEntry] = {
             kwargs={"world": "webshop"},
             world="webshop",
         ),
-        EnvEntry(
-            id="NextStep/WebShop-Workflow-v0",
-            entry_point="nextstep_envs.env:OrchestrationEnv",
-            vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
-            kwargs={"world": "webshop", "protocol": "workflow"},
-            world="webshop",
-            protocol="workflow",
-        ),
-        EnvEntry(
-            id="NextStep/WebShop-Routing-v0",
-            entry_point="nextstep_envs.env:OrchestrationEnv",
-            vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
-            kwargs={"world": "webshop", "protocol": "routing"},
-            world="webshop",
-            protocol="routing",
-        ),
-        EnvEntry(
-            id="NextStep/WebShop-DAG-v0",
-            entry_point="nextstep_envs.env:OrchestrationEnv",
-            vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
-            kwargs={"world": "webshop", "protocol": "dag", "cost_limits": {"mix": 0.4}},
-            world="webshop",
-            protocol="dag",
-        ),
-        EnvEntry(
-            id="NextStep/WebShop-Search-v0",
-            entry_point="nextstep_envs.env:OrchestrationEnv",
-            vector_entry_point="nextstep_envs.vector:BatchedVectorEnv",
-            kwargs={"world": "webshop", "protocol": "search"},
-            world="webshop",
-            protocol="search",
-        ),
+        _orchestration("NextStep/WebShop-Workflow-v0", "webshop", "workflow"),
+        _orchestration("NextStep/WebShop-Routing-v0", "webshop", "routing"),
+        _orchestration("NextStep/WebShop-DAG-v0", "webshop", "dag", cost_limits={"mix": 0.4}),
+        _orchestration("NextStep/WebShop-Search-v0", "webshop", "search"),
         EnvEntry(
             id="NextStep/TierRouting-v0",
             entry_point="nextstep_envs.tabular:TierRouting",

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from nextstep_envs.errors import ConfigError
+from nextstep_envs.setup import check_reset_mask, check_seeds
 from nextstep_envs.tabular import chance
 from nextstep_envs.tabular.env import Observation, TabularCMDP
 from nextstep_envs.tabular.outcomes import Flags, Floats, cumulative
@@ -102,9 +103,9 @@ class TabularVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start all episodes, or those of `options["reset_mask"]` (bool [num_envs]); options: task_id, sample."""
         options = dict(options or {})
-        chosen = self._reset_mask(options.pop("reset_mask", None))
+        chosen = check_reset_mask(options.pop("reset_mask", None), self.num_envs)
         checked = self.cmdp.check_options(options)
-        seeds = self._seeds(seed)
+        seeds = check_seeds(seed, self.num_envs)
         if self._episodes is None:
             if not chosen.all():
                 raise ConfigError("options['reset_mask'] must select every environment in the first reset")
@@ -243,24 +244,6 @@ class TabularVectorEnv(VectorEnv[Any, Any, Any]):
         if (wrong := live & ((chosen < 0) | (chosen >= self.cmdp.n_actions))).any():
             self.cmdp.check_action(chosen[wrong][0])
         return chosen.astype(np.int64, copy=False)
-
-    def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
-        if isinstance(seed, int | np.integer):
-            return [int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ConfigError(f"{len(seed)} seeds were given for {self.num_envs} environments")
-        return list(seed)
-
-    def _reset_mask(self, mask: Any) -> Flags:
-        if mask is None:
-            return np.ones(self.num_envs, bool)
-        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != (self.num_envs,):
-            raise ConfigError(f"options['reset_mask'] must be a bool array of shape ({self.num_envs},), got {mask!r}")
-        if not mask.any():
-            raise ConfigError("options['reset_mask'] selects no environment")
-        return mask
 
 
 def _before_the_first(n: int) -> EpisodeStates:

@@ -80,6 +80,19 @@ def test_its_checker_is_content(env_id: str) -> None:
     check_env(gym.make(env_id, disable_env_checker=True).unwrapped)
 
 
+@pytest.mark.filterwarnings("ignore:.*initialised with render_mode='rgb_array':UserWarning")
+def test_an_id_is_enough() -> None:
+    """It first asks for a `render_mode` that no environment of texts has, and does without on a `TypeError`."""
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import SubprocVecEnv
+
+    env_id = "nextstep_envs:NextStep/WebShop-Workflow-v0"
+    stable_baselines3.PPO("MultiInputPolicy", env_id, n_steps=8, batch_size=8, device="cpu").learn(8)
+    many = make_vec_env(env_id, 2, seed=0, vec_env_cls=SubprocVecEnv)
+    assert len(many.reset()["observation"]) == len(many.env_method("action_masks")) == 2
+    many.close()
+
+
 @pytest.mark.parametrize("env_id", ORCHESTRATION)
 @pytest.mark.parametrize("name", ["PPO", "A2C", "DQN"])
 def test_algorithms_without_masks_run(env_id: str, name: str) -> None:
