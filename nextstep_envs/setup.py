@@ -87,7 +87,8 @@ def make_setup(
     check_choice("reward", reward, ("outcome", "none"))
     check_choice("split", split, SPLITS)
     make_rules = components.load("protocol", protocol)
-    rules_kwargs = {k: v for k, v in own_kwargs.items() if k in _own_arguments(make_rules)}
+    rules_names = _own_arguments(make_rules)
+    rules_kwargs = {k: v for k, v in own_kwargs.items() if k in rules_names}
     world_kwargs = {k: v for k, v in own_kwargs.items() if k not in rules_kwargs}
     limits = check_budget(change_budget(budget, make_rules.default_budget))
     crew = build_crew(workers, limits)
@@ -98,7 +99,7 @@ def make_setup(
     names = check_cost_names(cost)
     cost_limits = check_cost_limits(cost_limits)
     rules = make_rules(crew.specs, limits, cost_limits, **rules_kwargs)
-    built = rules.adapt(build_world(world, {"show_instruction": False, **world_kwargs}))
+    built = rules.adapt(build_world(world, {"show_instruction": False, **world_kwargs}, rules_names))
     built.ids(split)
     return Setup(
         built, rules, crew, limits, names, cost_limits, split, pool_size, reward == "outcome", interface == "text"
@@ -110,14 +111,14 @@ def _own_arguments(make_rules: Callable[..., Orchestration]) -> tuple[str, ...]:
     return tuple(inspect.signature(make_rules).parameters)[len(inspect.signature(BaseProtocol).parameters) :]
 
 
-def build_world(name: str, kwargs: Mapping[str, Any]) -> World:
-    """The world of that name; `ArgumentError` for an argument that it does not take."""
+def build_world(name: str, kwargs: Mapping[str, Any], others: Sequence[str] = ()) -> World:
+    """The world of that name; `ArgumentError` for one that neither it nor the protocol (`others`) takes."""
     make: Callable[..., World] = components.load("world", name)
     parameters = inspect.signature(make).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in kwargs:
             if key not in parameters:
-                known = ", ".join(map(repr, parameters))
+                known = ", ".join(map(repr, (*parameters, *others)))
                 raise ArgumentError(f"world {name!r}: unexpected keyword argument {key!r}; it takes {known}")
     return make(**kwargs)
 
