@@ -71,7 +71,8 @@ def _dag(rng: random.Random) -> str:
 
 def _search(rng: random.Random) -> str:
     worker = rng.choice(DEFAULT_POOL).worker_id
-    added = {"name": rng.choice("abc"), "kind": rng.choice(("generate", "custom")), "worker": worker, "inputs": ["task"]}
+    kind = rng.choice(("generate", "custom"))
+    added = {"name": rng.choice("abc"), "kind": kind, "worker": worker, "inputs": ["task"]}
     edits = ({"edit": "add", "operator": added}, {"edit": "remove", "name": rng.choice("abc")}, {"finish": True})
     return json.dumps(rng.choice(edits))
 
