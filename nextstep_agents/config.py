@@ -1,8 +1,9 @@
-"""From Hydra overrides to settings: YAML in `configs/` over the dataclasses of `nextstep_agents.settings`."""
+"""From Hydra overrides to settings: YAML in `configs/` over the dataclass that is a command's schema."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
@@ -10,28 +11,48 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nextstep_agents.settings import TrainSettings
 from nextstep_envs.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nextstep_agents.rollouts.settings import RolloutSettings
+    from nextstep_agents.settings import TrainSettings
+
+Settings = TypeVar("Settings")
 
 
 def compose_train(overrides: Sequence[str]) -> TrainSettings:
-    """The settings of `nextstep train <overrides>`.
+    """The settings of `nextstep train <overrides>`; see `compose_settings`."""
+    from nextstep_agents.settings import TrainSettings
+
+    return compose_settings("train", TrainSettings, overrides)
+
+
+def compose_rollout(overrides: Sequence[str]) -> RolloutSettings:
+    """The settings of `nextstep rollout <overrides>`; see `compose_settings`."""
+    from nextstep_agents.rollouts.settings import RolloutSettings
+
+    return compose_settings("rollout", RolloutSettings, overrides)
+
+
+def compose_settings(name: str, schema: type[Settings], overrides: Sequence[str]) -> Settings:
+    """`configs/<name>.yaml` and the overrides, over a frozen dataclass.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type or out of range, naming it.
     """
-    ConfigStore.instance().store(name="train_schema", node=_writable(OmegaConf.structured(TrainSettings)))
+    structured: Any = OmegaConf.structured(schema)
+    ConfigStore.instance().store(name=f"{name}_schema", node=_writable(structured))
     try:
         with initialize_config_module("configs", version_base="1.3"):
-            config = compose("train", overrides=list(overrides))
+            config = compose(name, overrides=list(overrides))
         settings = OmegaConf.to_object(config)
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from error
         raise ConfigError(" ".join(str(part) for part in (error, error.__cause__) if part).strip()) from error
-    if not isinstance(settings, TrainSettings):
-        raise ConfigError(f"configs/train.yaml does not describe a training run: {settings!r}")
+    if not isinstance(settings, schema):
+        raise ConfigError(f"configs/{name}.yaml does not describe {schema.__name__}: {settings!r}")
     return settings
 
 

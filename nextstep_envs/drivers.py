@@ -1,17 +1,25 @@
 """The only code that waits: takes requests to a provider and brings the results back.
 
-Every driver gives the same records: nothing in an episode depends on arrival order.
+Every driver gives the same records: nothing in an episode depends on arrival order. Only where a provider stays down,
+and the episode is masked, is it a matter of time what had started before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 from nextstep_envs.machine import Machine
+from nextstep_envs.providers.base import waste_of
 from nextstep_envs.requests import Request, Result
 
 Perform = Callable[[Sequence[Request]], Sequence[Result]]
 """Answers a batch of requests in order: a provider, a sandbox, a replay, a fake."""
+
+Answer = Callable[[Request], Awaitable[Result]]
+"""Answers one request while others are under way: the same, in an event loop."""
+
+CANCELLED = "cancelled"
 
 
 def one_by_one(episode: Machine, perform: Perform) -> None:
@@ -26,6 +34,51 @@ def batched(episodes: Sequence[Machine], perform: Perform) -> None:
         requests = [request for _, request in asked]
         for (episode, _), result in zip(asked, _checked(perform(requests), requests), strict=True):
             episode.deliver(result)
+
+
+async def concurrent(episode: Machine, answer: Answer, slots: asyncio.Semaphore) -> None:
+    """Answer every request of one episode as soon as it is asked, until none is left.
+
+    What a result makes possible is asked at once, whatever else is still under way.
+
+    Args:
+        episode: after `act`.
+        answer: brings one result.
+        slots: shared by all episodes, it bounds the requests under way. Whoever asked first goes first, so an episode
+            with many requests never holds up another by more than the requests it had asked before.
+
+    Raises:
+        asyncio.CancelledError: it was cancelled, and has cancelled what it waited for. For the episode this is an
+            outage: a request without a result is charged nothing, what its failed attempts were billed is waste, and
+            `transition` tells what was used.
+    """
+    asked: set[str] = set()
+
+    # A task for each request: where answers are there at once, other episodes have their turn between them.
+    async def bring(request: Request) -> None:
+        try:
+            async with slots:
+                result = await answer(request)
+        except asyncio.CancelledError as cancelled:
+            episode.deliver(Result(request.id, error=CANCELLED, waste=waste_of(cancelled)))
+            raise
+        episode.deliver(_checked((result,), (request,))[0])
+        ask()
+
+    def ask() -> None:
+        for request in episode.poll():
+            if request.id not in asked:
+                asked.add(request.id)
+                group.create_task(bring(request))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            ask()
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None  # one error is what a caller expects of one call
+    finally:  # requests whose task was cancelled before it began
+        for request in episode.poll():
+            episode.deliver(Result(request.id, error=CANCELLED))
 
 
 def _checked(results: Sequence[Result], requests: Sequence[Request]) -> Sequence[Result]:

@@ -61,7 +61,8 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         world: name of the world.
         protocol: name of the protocol.
         interface: "vector" or "text".
-        workers: "scripted", "fake", a mapping or a YAML path (see `workers.crew.build_crew`).
+        workers: "scripted", "fake", "<provider>:<model>", "replay:<file>", a mapping or a YAML path (see
+            `workers.crew.build_crew`).
         split: "train", "dev", "test" or "all".
         budget: `Budget` fields to change, for example `{"tokens": 3000}`.
         cost: one cost name or several: mix, usd, tokens, calls, env_steps, flops.

@@ -16,7 +16,7 @@ from nextstep_envs.requests import Actor, Job, Request, Result
 from nextstep_envs.seeding import derive, stream
 from nextstep_envs.types import UNLIMITED, Allowance, Budget, Outcome, Step, StepRecord, Task, Transition, Usage
 from nextstep_envs.workers.base import WorkerSpec
-from nextstep_envs.worlds.base import World
+from nextstep_envs.worlds.base import World, tools_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Episode:
     ) -> None:
         self.world, self.rules, self.workers, self.budget = world, rules, workers, budget
         self.max_parallel = max_parallel
-        self._total = total_allowance(budget)
+        self._total, self._tools = total_allowance(budget), tools_of(world)
 
     def reset(self, task_id: str, pool: tuple[WorkerSpec, ...], seed: int, sample: int = 0) -> None:
         """Start. `seed` fixes the world (task and pool are given); `sample` only this attempt's noise."""
@@ -250,7 +250,7 @@ class Episode:
                 world = state.world_after(step.after)
                 context = tuple(r.output for j in step.reads if (r := state.calls[j].record))
                 allowance = self.left() if step.allowance is None else step.allowance
-                job = Job(step.subtask, context, self.world.view(world), step.role, allowance)
+                job = Job(step.subtask, context, self.world.view(world), step.role, allowance, self._tools)
                 call = Call(step, job, allowance, world)
                 self._put(step.index, self._advance(call, None))
 

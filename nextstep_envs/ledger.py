@@ -26,6 +26,25 @@ def price(usage: Usage, spec: WorkerSpec) -> Usage:
     return Usage(prompt, completion, calls, env_steps, usd, round(2e9 * spec.params_b * (prompt + completion)))
 
 
+def fit(bound: Usage, left: Allowance, spec: WorkerSpec, least: int) -> Usage:
+    """The bound of a call with its completion tokens lowered, where needed, to what `left` allows in tokens and USD.
+
+    Where that is fewer than `least`, or something else is lacking, the bound comes back as it is, to be refused.
+    """
+    if not left.lacks(price(bound, spec)):
+        return bound
+    if left.lacks(price(bound._replace(completion_tokens=least), spec)):
+        return bound
+    most = min(bound.completion_tokens, left.tokens - bound.prompt_tokens)
+    if spec.usd_per_mtok_out and left.usd_nano < UNLIMITED:
+        prompt = price(bound._replace(completion_tokens=0), spec).usd_nano
+        # One nano-USD is kept back: `price` rounds.
+        affordable = (left.usd_nano - prompt - 1) / (1000 * spec.usd_per_mtok_out)
+        if affordable < most:
+            most = max(int(affordable), least)
+    return bound._replace(completion_tokens=most)
+
+
 def check_budget(budget: Budget) -> Budget:
     """Return `budget`, or raise `ConfigError` naming the limit that is not positive."""
     for name in ("steps", "env_steps", "tokens", "calls", "call_tokens"):

@@ -17,11 +17,19 @@ Kind = Literal["world", "chat", "code", "tool"]
 
 
 class ToolUse(NamedTuple):
-    """A model's wish to call a tool; `arguments` is JSON text, as the model wrote it."""
+    """A model's wish to call a tool.
+
+    Attributes:
+        id: names the call.
+        name: of the tool.
+        arguments: JSON text, as the model wrote it.
+        signature: what the service wants back with this call, such as its signed thinking; opaque to all others.
+    """
 
     id: str
     name: str
     arguments: str
+    signature: str = ""
 
 
 class ToolSpec(NamedTuple):
@@ -30,6 +38,18 @@ class ToolSpec(NamedTuple):
     name: str
     description: str
     schema: str
+
+
+class WorldTool(NamedTuple):
+    """A tool of a world.
+
+    Attributes:
+        spec: what a model is told of it.
+        form: how a call is written in the world, with the arguments' names in braces: "search[{words}]".
+    """
+
+    spec: ToolSpec
+    form: str
 
 
 class Message(NamedTuple):
@@ -99,7 +119,12 @@ class CodeRequest:
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """A call of a named tool with JSON arguments (as text)."""
+    """A call of a tool; its result's value is text.
+
+    Attributes:
+        name: the tool; one of an MCP server is named "<server>__<tool>".
+        arguments: a JSON object, as text. "" asks the MCP server `name` which tools it has.
+    """
 
     name: str
     arguments: str
@@ -148,6 +173,7 @@ class Job(NamedTuple):
         view: what the world shows now (the open page).
         role: the prompt of the persona that it plays ("" for none).
         allowance: the most it may consume.
+        tools: what the world says can be done in it; () where it does not say.
     """
 
     subtask: str
@@ -155,6 +181,7 @@ class Job(NamedTuple):
     view: str = ""
     role: str = ""
     allowance: Allowance = Allowance()
+    tools: tuple[WorldTool, ...] = ()
 
 
 class Ask(NamedTuple):
@@ -166,12 +193,17 @@ class Ask(NamedTuple):
         bound: the most it can use (prompt + max_tokens, one env_step ...). The ledger refuses an Ask whose priced
             bound exceeds what is left. A world Ask is charged exactly this.
         memory: handed back at the next `advance`. Must be immutable and picklable.
+        least: of a chat: the fewest completion tokens that are of use. Where what is left allows as many, but not
+            `max_tokens`, the ledger lowers `max_tokens` to what fits. 0: it never does.
+        again: whether this asks anew because the last reply had the wrong form; counted in the step's record.
     """
 
     kind: Kind
     payload: Any
     bound: Usage = Usage(env_steps=1)
     memory: Any = None
+    least: int = 0
+    again: bool = False
 
 
 class Done(NamedTuple):

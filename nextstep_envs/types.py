@@ -101,7 +101,7 @@ class Step:
 
 
 class ToolCall(NamedTuple):
-    """One action a worker took in the world, and what the world answered."""
+    """One action that a worker took, in the world or with another tool, and what was answered."""
 
     call: str
     observation: str
@@ -117,12 +117,14 @@ class StepRecord:
         step: what was asked.
         context: the outputs of earlier steps that the worker saw.
         output: what it wrote.
-        tools: what it did in the world.
+        tools: what it did in the world and with other tools, in order.
         usage: priced.
         error: why it was cut short ("budget: ...", "outage: ..."), or "".
         failed: whether the worker itself says that it did not succeed.
         confidence: its own, in [0, 1], where it states one.
         waste: billed by providers for attempts that failed and were tried again; priced, not charged to the budget.
+        thinking: what it thought aloud, reply by reply; nobody else is shown it.
+        reformats: how often it was asked again because a reply had the wrong form.
     """
 
     step: Step
@@ -134,6 +136,8 @@ class StepRecord:
     failed: bool = False
     confidence: float | None = None
     waste: Usage = Usage()
+    thinking: tuple[str, ...] = ()
+    reformats: int = 0
 
     def __copy__(self) -> StepRecord:
         return self

@@ -146,7 +146,8 @@ def _freeze_object(value: Any, where: str) -> Any:
         return _Frozen("own", value.snapshot())
     # Anything beyond a dict and a weak reference is state that attributes do not show: a file, a socket, slots.
     if hasattr(value, "__dict__") and type(value).__basicsize__ <= object.__basicsize__ + 16:
-        return _Frozen("object", {name: _freeze(part, f"{where}.{name}") for name, part in vars(value).items()})
+        parts = {name: _freeze(part, f"{where}.{name}") for name, part in vars(value).items()}
+        return _Frozen("object", (type(value), parts))
     raise SnapshotError(f"{where} is a {type(value).__name__}, which cannot be captured")
 
 
@@ -192,13 +193,15 @@ def _thaw(frozen: Any, current: Any) -> Any:
         return chance
     if kind == "generator":
         return _generator(data, current)
-    if current is None:
-        raise SnapshotError("the snapshot holds an object that this environment lacks; restore into an equal stack")
     if kind == "own":
+        if current is None:
+            raise SnapshotError("the snapshot holds an object that this environment lacks; restore into an equal stack")
         current.restore(data)
-    else:
-        _replace_attributes(current, data)
-    return current
+        return current
+    made, attributes = data
+    target = current if type(current) is made else object.__new__(made)
+    _replace_attributes(target, attributes)
+    return target
 
 
 def _generator(state: Mapping[str, Any], current: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat, cast
 
@@ -116,6 +117,57 @@ def _rows(values: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_]) -> npt
     return rows
 
 
+class Trace:
+    """One episode growing into a line of a trace; `RecordTrace` says what it holds.
+
+    Args:
+        env_id: of the environment, or None.
+        seed, options: as given to `reset`.
+        observation, info: what `reset` gave.
+
+    Attributes:
+        line: the episode so far, plain data.
+    """
+
+    def __init__(
+        self, env_id: str | None, seed: int | None, options: Mapping[str, Any] | None, observation: Any, info: Any
+    ) -> None:
+        self.line: dict[str, Any] = {
+            "env_id": env_id,
+            "task_id": info["task_id"],
+            "sample": info["sample"],
+            "seed": seed,
+            "options": plain(options),
+            "messages": [observation] if isinstance(observation, str) else [],
+            "steps": [],
+            "reward": 0.0,
+            "cost": 0.0,
+            "terminated": False,
+            "truncated": False,
+        }
+
+    def add(
+        self, action: Any, observation: Any, reward: SupportsFloat, terminated: bool, truncated: bool, info: Any
+    ) -> None:
+        """Add a step, and the end with the last one."""
+        # Made plain now: what the environment lends us may change before the end.
+        step = {"action": action, "reward": float(reward)}
+        step |= {name: info[name] for name in ("cost", "costs", "records") if name in info}
+        self.line["steps"].append(plain(step))
+        self.line["reward"] += float(reward)
+        self.line["cost"] += float(info.get("cost", 0.0))
+        if isinstance(observation, str):
+            self.line["messages"].append(observation)
+        if terminated or truncated:
+            self.end(terminated, truncated, info)
+
+    def end(self, terminated: bool, truncated: bool, info: Mapping[str, Any]) -> None:
+        """Say how it ended."""
+        self.line |= {"terminated": bool(terminated), "truncated": bool(truncated)}
+        for name in ("outcome", "budget_exhausted", "error", "mask_sample", "books"):
+            self.line[name] = plain(info.get(name))
+
+
 class RecordTrace(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
     """Writes every episode as one line of JSON.
 
@@ -136,44 +188,23 @@ class RecordTrace(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
         gym.Wrapper.__init__(self, env)
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._episode: dict[str, Any] | None = None
+        self._trace: Trace | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; one that was left unfinished is written first."""
         self._write()
         observation, info = self.env.reset(seed=seed, options=options)
-        self._episode = {
-            "env_id": self.spec.id if self.spec is not None else None,
-            "task_id": info["task_id"],
-            "sample": info["sample"],
-            "seed": seed,
-            "options": plain(options),
-            "messages": [observation] if isinstance(observation, str) else [],
-            "steps": [],
-            "reward": 0.0,
-            "cost": 0.0,
-            "terminated": False,
-            "truncated": False,
-        }
+        env_id = self.spec.id if self.spec is not None else None
+        self._trace = Trace(env_id, seed, options, observation, info)
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take a step; the last one writes the line."""
-        if (episode := self._episode) is None:
+        if (trace := self._trace) is None:
             raise gym.error.ResetNeeded("RecordTrace: no episode is running; call reset before step")
         observation, reward, terminated, truncated, info = self.env.step(action)
-        # Made plain now: what the environment lends us may change before the end.
-        step = {"action": action, "reward": float(reward)}
-        step |= {name: info[name] for name in ("cost", "costs", "records") if name in info}
-        episode["steps"].append(plain(step))
-        episode["reward"] += float(reward)
-        episode["cost"] += float(info.get("cost", 0.0))
-        if isinstance(observation, str):
-            episode["messages"].append(observation)
+        trace.add(action, observation, reward, terminated, truncated, info)
         if terminated or truncated:
-            episode |= {"terminated": bool(terminated), "truncated": bool(truncated)}
-            for name in ("outcome", "budget_exhausted", "error", "mask_sample", "books"):
-                episode[name] = plain(info.get(name))
             self._write()
         return observation, reward, terminated, truncated, info
 
@@ -183,6 +214,6 @@ class RecordTrace(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
         self.env.close()
 
     def _write(self) -> None:
-        episode, self._episode = self._episode, None
-        if episode is not None and episode["steps"]:
-            append_line(self.path, episode)
+        trace, self._trace = self._trace, None
+        if trace is not None and trace.line["steps"]:
+            append_line(self.path, trace.line)

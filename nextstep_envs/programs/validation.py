@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nextstep_envs.errors import ConfigError
+from nextstep_envs.requests import WorldTool
 from nextstep_envs.types import Outcome, Task
-from nextstep_envs.worlds.base import World
+from nextstep_envs.worlds.base import World, tools_of
 
 SEPARATOR = "+"
 _DRAWS = 10_000  # a split whose weights leave too few tasks would otherwise be drawn from for ever
@@ -73,6 +74,10 @@ class ValidationSet:
     def available(self, state: Any) -> Mapping[str, Any]:
         """As in the world itself."""
         return self.world.available(state)
+
+    def tools(self) -> tuple[WorldTool, ...]:
+        """As in the world itself."""
+        return tools_of(self.world)
 
     def done(self, state: Any) -> bool:
         """As in the world itself."""

@@ -112,10 +112,10 @@ class Features:
         at = self._left_at
         vector[at : at + 6] = (
             max(budget.steps - state.steps_used(), 0) / budget.steps,
-            1 - spent.tokens / budget.tokens,
-            1 - spent.calls / budget.calls,
-            1 - spent.env_steps / budget.env_steps,
-            1 - spent.usd_nano / self._usd if self._usd else 1.0,
+            max(1 - spent.tokens / budget.tokens, -1.0),
+            max(1 - spent.calls / budget.calls, -1.0),
+            max(1 - spent.env_steps / budget.env_steps, -1.0),
+            max(1 - spent.usd_nano / self._usd, -1.0) if self._usd else 1.0,
             state.invalid / budget.steps,
         )
         if self._own is not None:

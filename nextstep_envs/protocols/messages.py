@@ -9,6 +9,7 @@ from nextstep_envs.ledger import total_allowance
 from nextstep_envs.types import NANO, UNLIMITED, Allowance, Budget, StepRecord
 
 OUTPUT_CHARS = 600  # of each step's output in a message
+INVALID = "Invalid action, nothing was run: "  # so begins the answer to one
 
 
 def opening(state: State, budget: Budget, workers: Sequence[str], answer: str) -> str:
@@ -44,7 +45,7 @@ def amounts(steps: int, left: Allowance) -> str:
 
 
 def _notices(state: State) -> list[str]:
-    lines = [f"Invalid action, nothing was run: {state.notice}."] if state.notice else []
+    lines = [f"{INVALID}{state.notice}."] if state.notice else []
     return [*lines, f"Interrupted: {state.interrupted}."] if state.interrupted else lines
 
 

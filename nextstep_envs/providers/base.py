@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -22,7 +23,11 @@ class Provider(Protocol):
         ...
 
     async def answer(self, request: Request) -> Result:
-        """The result of one request, while others are under way."""
+        """The result of one request, while others are under way.
+
+        Raises:
+            asyncio.CancelledError: it was cancelled; `waste_of` tells what had been billed until then.
+        """
         ...
 
     def close(self) -> None:
@@ -49,6 +54,19 @@ class CallError(NextStepError):
     def __init__(self, fault: Fault, message: str, retry_after: float | None = None, usage: Usage = NOTHING) -> None:
         super().__init__(f"{fault}: {message}")
         self.fault, self.retry_after, self.usage = fault, retry_after, usage
+
+
+def add_waste(cancelled: asyncio.CancelledError, waste: Usage) -> None:
+    """Say on a cancelled call's way out what its failed attempts were billed: there is no result that could tell."""
+    cancelled.args += (waste,)  # no class of its own: asyncio compares the type
+
+
+def waste_of(cancelled: asyncio.CancelledError) -> Usage:
+    """What `add_waste` said."""
+    total = NOTHING
+    for argument in cancelled.args:
+        total = total.plus(argument) if isinstance(argument, Usage) else total
+    return total
 
 
 class Client(Protocol):

@@ -1,33 +1,25 @@
-"""From a plain-data worker spec to the workers of an environment."""
+"""From a plain-data description to the workers of an environment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
-from nextstep_envs.errors import ConfigError
-from nextstep_envs.requests import Actor, Request, Result
+from nextstep_envs.errors import ConfigError, check_choice
+from nextstep_envs.providers.base import Provider
+from nextstep_envs.requests import Actor
 from nextstep_envs.types import Budget
 from nextstep_envs.workers.base import WorkerSpec
+from nextstep_envs.workers.crew_spec import read_pool
 from registry import components
 
 WorkersArg = str | Mapping[str, Any]
-
-
-class Provider(Protocol):
-    """What answers requests."""
-
-    def perform(self, requests: Sequence[Request]) -> Sequence[Result]:
-        """One result for each request, in order; an outage is a result with an error."""
-        ...
-
-    def close(self) -> None:
-        """Release clients."""
-        ...
+COMMON = ("kind", "pool", "model", "models")  # settings of every kind
 
 
 @dataclass(frozen=True)
@@ -49,25 +41,29 @@ def build_crew(workers: WorkersArg, budget: Budget) -> Crew:
     """Build the workers named by `workers`.
 
     Args:
-        workers: a kind ("scripted", "fake"), a mapping `{"kind": ..., "pool": [...], settings}`, or the path of a
-            YAML file that holds such a mapping. `pool` lists `WorkerSpec` fields; without it the default four.
+        workers: one of
+
+            - a kind: "scripted", "fake";
+            - "<provider>:<model>", such as "openai:gpt-4o-mini": the default pool, each worker a chat with that model;
+            - "replay:<file>": the crew that recorded the file (see `store` in `workers.chat_crew`), answering from it;
+            - a mapping: `kind`, `pool` (a list of `WorkerSpec` fields), `model` (of every worker that names none),
+              `models` (prices by model), and what the kind takes (see `workers.chat_crew`);
+            - the path of a YAML file that holds such a mapping.
         budget: of the episode; `call_tokens` bounds a completion.
 
     Raises:
-        ConfigError: an unknown kind, a missing file or a malformed pool, naming it.
+        ConfigError: an unknown kind or setting, a missing file or a malformed pool, naming it.
     """
     settings = dict(_settings(workers))
-    kind = settings.pop("kind", None)
+    kind = settings.get("kind")
     if not isinstance(kind, str):
-        raise ConfigError(f'workers={workers!r} has no "kind"; name one of {", ".join(components.names("worker"))}')
-    specs = _pool(settings.pop("pool", None))
+        raise ConfigError(f"workers: kind={kind!r} must be one of {', '.join(components.names('worker'))}")
     make: Callable[..., Crew] = components.load("worker", kind)
-    try:
-        return make(specs, budget, **settings)
-    except TypeError as error:
-        if "unexpected keyword" in str(error):
-            raise ConfigError(f"workers of kind {kind!r} take no such setting: {error}") from error
-        raise
+    own = list(inspect.signature(make).parameters)[2:]  # after specs and budget
+    for name in settings:
+        check_choice(f"setting of workers of kind {kind!r}", name, (*COMMON, *own))
+    specs = read_pool(settings.get("pool"), settings.get("model", ""), settings.get("models"))
+    return make(specs, budget, **{name: value for name, value in settings.items() if name in own})
 
 
 def _settings(workers: WorkersArg) -> Mapping[str, Any]:
@@ -75,8 +71,15 @@ def _settings(workers: WorkersArg) -> Mapping[str, Any]:
         return workers
     if not isinstance(workers, str):
         raise ConfigError(f"workers={workers!r} must be a name, a mapping or the path of a YAML file")
-    if not workers.endswith((".yaml", ".yml")):
+    if workers.endswith((".yaml", ".yml")):
+        return _read_yaml(workers)
+    name, colon, rest = workers.partition(":")
+    if not colon:
         return {"kind": workers}
+    return _recorded(rest) if name == "replay" else {"kind": "chat", "model": workers}
+
+
+def _read_yaml(workers: str) -> Mapping[str, Any]:
     path = Path(workers)
     if not path.is_file():
         raise ConfigError(f"workers={workers!r}: there is no such file")
@@ -89,40 +92,17 @@ def _settings(workers: WorkersArg) -> Mapping[str, Any]:
     return value
 
 
-def _pool(entries: Any) -> tuple[WorkerSpec, ...]:
-    if entries is None:
-        from nextstep_envs.workers.pool import DEFAULT_POOL
+def _recorded(path: str) -> Mapping[str, Any]:
+    """The settings of the one crew that recorded a store."""
+    from nextstep_envs.providers.store import Store
 
-        return DEFAULT_POOL
-    if not isinstance(entries, list | tuple) or not entries:
-        raise ConfigError(f"pool={entries!r} must be a non-empty list of workers")
-    specs = tuple(_spec(i, entry) for i, entry in enumerate(entries))
-    ids = [spec.worker_id for spec in specs]
-    if len(set(ids)) < len(ids):
-        raise ConfigError(f"pool names a worker twice: {', '.join(ids)}")
-    domains = [tuple(domain for domain, _ in spec.skills) for spec in specs]
-    if len(set(domains)) > 1:
-        raise ConfigError(f"every worker of a pool needs the same skill domains, got {domains}")
-    return specs
-
-
-def _spec(index: int, entry: Any) -> WorkerSpec:
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"pool[{index}]={entry!r} must be a mapping of WorkerSpec fields")
-    fields = dict(entry)
-    skills = fields.pop("skills", {})
-    try:
-        return WorkerSpec(**fields, skills=tuple((str(k), float(v)) for k, v in dict(skills).items()))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"pool[{index}] is malformed: {error}") from error
-
-
-def fake_crew(
-    specs: tuple[WorkerSpec, ...], budget: Budget, invalid_rate: float = 0.0, failure_rate: float = 0.0
-) -> Crew:
-    """Chat workers whose model is the fake provider (kind "fake")."""
-    from nextstep_envs.providers.fake import FakeProvider
-    from nextstep_envs.workers.chat import ChatWorker
-
-    actors = {s.worker_id: ChatWorker(f"fake-{s.worker_id}", s.description, budget.call_tokens) for s in specs}
-    return Crew(specs, actors, FakeProvider(invalid_rate, failure_rate))
+    store = Store(path, exists=True)
+    crews = store.crews()
+    store.close()
+    if len(crews) == 1:
+        return {**crews[0], "replay": path}
+    who = "; ".join(", ".join(dict.fromkeys(str(entry["model"]) for entry in crew["pool"])) for crew in crews)
+    raise ConfigError(
+        f"{path!r} was recorded by {len(crews)} crews ({who}); say which with a mapping: the settings of that crew and "
+        f"'replay': {path!r}"
+    )

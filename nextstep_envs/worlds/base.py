@@ -6,11 +6,16 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from nextstep_envs.requests import WorldTool
 from nextstep_envs.types import Outcome, Task
 
 
 class World(Protocol):
-    """A domain. States are frozen and picklable; `act` is pure and instant, so a state can be forked freely."""
+    """A domain. States are frozen and picklable; `act` is pure and instant, so a state can be forked freely.
+
+    A world may also have `tools() -> tuple[WorldTool, ...]`: what its calls are, for workers that must be told. Without
+    it, chat workers answer from what they are shown and make no calls in the world.
+    """
 
     name: str
 
@@ -49,3 +54,9 @@ class World(Protocol):
     def outcome(self, task: Task, state: Any) -> Outcome:
         """Ground truth about an ended episode."""
         ...
+
+
+def tools_of(world: World) -> tuple[WorldTool, ...]:
+    """What the world says can be done in it; () where it does not say."""
+    found: tuple[WorldTool, ...] = getattr(world, "tools", tuple)()
+    return found

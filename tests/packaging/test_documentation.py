@@ -27,10 +27,13 @@ QUICKER = {"20_000": "512", "total_steps=40": TINY_RUN, "tasks=100": "tasks=2"}
 OPTIONAL = {
     "agilerl": "compat-agilerl",
     "nextstep_agents": "agents",
+    "openenv": "openenv",
     "ray": "compat-rllib",
     "sb3_contrib": "compat",
     "tianshou": "compat",
     "torchrl": "compat",
+    "trl": "trl",
+    "verifiers": "verifiers",
 }
 
 

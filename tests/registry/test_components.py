@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import registry
+from nextstep_envs.workers.models import ModelPrice
 from registry import components, plugins
 from registry.errors import ConflictError, NextStepError, PluginError, TargetError, UnknownNameError
 
@@ -41,7 +42,8 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Calla
 
 @pytest.mark.parametrize(("kind", "name"), sorted(components._BUILT_IN))
 def test_every_built_in_part_exists(kind: str, name: str) -> None:
-    assert callable(components.load(kind, name))
+    part = components.load(kind, name)
+    assert isinstance(part, ModelPrice) if kind == "model" else callable(part)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

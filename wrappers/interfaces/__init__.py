@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wrappers.interfaces.masks import RLlibObservation, TianshouObservation
+    from wrappers.interfaces.openenv import NextStepEnvironment, openenv_app
     from wrappers.interfaces.safety import SafetyGymnasium
     from wrappers.interfaces.sb3 import SB3VecEnv, make_sb3_vec_env
     from wrappers.interfaces.torchrl import TorchRLAEC, TorchRLParallel
+    from wrappers.interfaces.trl import task_rows, trl_environment
+    from wrappers.interfaces.verifiers import verifiers_env
 
 _MODULES = {
+    "NextStepEnvironment": "openenv",
     "RLlibObservation": "masks",
     "SB3VecEnv": "sb3",
     "SafetyGymnasium": "safety",
@@ -22,9 +26,14 @@ _MODULES = {
     "TorchRLAEC": "torchrl",
     "TorchRLParallel": "torchrl",
     "make_sb3_vec_env": "sb3",
+    "openenv_app": "openenv",
+    "task_rows": "trl",
+    "trl_environment": "trl",
+    "verifiers_env": "verifiers",
 }
 
 __all__ = [
+    "NextStepEnvironment",
     "RLlibObservation",
     "SB3VecEnv",
     "SafetyGymnasium",
@@ -32,6 +41,10 @@ __all__ = [
     "TorchRLAEC",
     "TorchRLParallel",
     "make_sb3_vec_env",
+    "openenv_app",
+    "task_rows",
+    "trl_environment",
+    "verifiers_env",
 ]
 
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from nextstep_envs.env import OrchestrationEnv
+from nextstep_envs.errors import ConfigError
 from wrappers.cost import CostPenalty
 
 FINISH = '{"finish": true}'  # ends an episode of any protocol
@@ -24,6 +25,18 @@ def make_env(env: str | EnvSpec, cost_weight: float, **kwargs: Any) -> gym.Env[A
     return CostPenalty(made, cost_weight) if cost_weight else made
 
 
+def make_text_env(env: str | EnvSpec, cost_weight: float, **kwargs: Any) -> gym.Env[Any, Any]:
+    """The same with `interface="text"`.
+
+    Raises:
+        ConfigError: as for `make_env`, or the environment does not speak.
+    """
+    spec = gym.spec(env) if isinstance(env, str) else env
+    if "world" not in spec.kwargs:
+        raise ConfigError(f"{spec.id!r} has no text interface; choose an id with a world, such as WebShop")
+    return make_env(env, cost_weight, **{**kwargs, "interface": "text"})
+
+
 class Session:
     """An environment that is played, and the sums of the current episode.
 
@@ -31,6 +44,7 @@ class Session:
         env: the environment.
         info: of the last step.
         reward: what the episode has earned so far.
+        gain: what the last step earned.
         cost: what it has cost so far, the sum of `info["cost"]`.
         cost_terms: the same for each entry of `info["cost_terms"]`.
         steps: decisions taken.
@@ -48,6 +62,11 @@ class Session:
         """Whether the episode fell to an outage: it says nothing about who played it, and its reward is none."""
         return bool(self.info.get("mask_sample", False))
 
+    @property
+    def invalid(self) -> bool:
+        """Whether the last action meant nothing; the bare world has no such actions."""
+        return bool(self.info.get("invalid_action", False))
+
     def reset(self, seed: int | None, task_id: str | None = None, sample: int = 0) -> Any:
         """Start an episode and return its first observation."""
         named = {} if task_id is None else {"task_id": task_id}
@@ -64,7 +83,8 @@ class Session:
         if self.over:
             raise RuntimeError("the episode is over: nothing more can be done")
         observation, reward, terminated, truncated, self.info = self.env.step(action)
-        self.reward += float(reward)
+        self.gain = float(reward)
+        self.reward += self.gain
         self.cost += self.info["cost"]
         for name, value in self.info["cost_terms"].items():
             self.cost_terms[name] = self.cost_terms.get(name, 0.0) + value
@@ -79,7 +99,7 @@ class Session:
         self.over = True
 
     def _clear(self) -> None:
-        self.reward = self.cost = 0.0
+        self.reward = self.gain = self.cost = 0.0
         self.cost_terms: dict[str, float] = {}
         self.steps = 0
         self.over = False

@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 import registry
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.seeding import stream
-from wrappers.interfaces.session import Session, make_env
+from wrappers.interfaces.session import Session, make_env, make_text_env
 
 SEE = "A worker sees its subtask and the outputs of"
 TASK = '"{task}" in a subtask stands for the task.'
@@ -296,7 +296,8 @@ class EnvironmentFactory:
 
     def __call__(self) -> Tools:
         """Another environment."""
-        return self._tools(make_env(self._env, self._cost_weight, **self._kwargs), self._next_sample)
+        make = make_env if self._tools is TabularTools else make_text_env
+        return self._tools(make(self._env, self._cost_weight, **self._kwargs), self._next_sample)
 
     def _next_sample(self) -> int:
         # The processes of a launcher may share a group: each takes the numbers that are its own.
@@ -329,10 +330,7 @@ def trl_environment(env: str | EnvSpec, *, cost_weight: float = 0.0, **kwargs: A
     Raises:
         ConfigError: the environment has no tools.
     """
-    tools = _tools(env)
-    if tools is not TabularTools:
-        kwargs["interface"] = "text"
-    return EnvironmentFactory(tools, env, cost_weight, kwargs)
+    return EnvironmentFactory(_tools(env), env, cost_weight, kwargs)
 
 
 def task_rows(env: str | EnvSpec, n: int, seed: int = 0, **kwargs: Any) -> list[dict[str, Any]]:

@@ -9,10 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from nextstep_envs.errors import check_choice
+from nextstep_envs.requests import ToolSpec, WorldTool
 from nextstep_envs.types import Outcome, Task
 from nextstep_envs.worlds.webshop.pages import OBSERVATION_MODES, Pages
 from nextstep_envs.worlds.webshop.session import Session, step
 from nextstep_envs.worlds.webshop.shop import Shop, load_shop
+
+TOOLS = (
+    WorldTool(
+        ToolSpec(
+            "search",
+            "Search the shop; shows a page of products.",
+            '{"type": "object", "properties": {"words": {"type": "string"}}, "required": ["words"]}',
+        ),
+        "search[{words}]",
+    ),
+    WorldTool(
+        ToolSpec(
+            "click",
+            "Click a button, a product number or an option value that the page shows.",
+            '{"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}',
+        ),
+        "click[{label}]",
+    ),
+)
 
 
 class WebShopWorld:
@@ -77,6 +97,10 @@ class WebShopWorld:
     def available(self, state: Session) -> Mapping[str, Any]:
         """`has_search_bar`, and `clickables`: lower-cased labels in the page's order."""
         return self._pages.available(state)
+
+    def tools(self) -> tuple[WorldTool, ...]:
+        """Search and click."""
+        return TOOLS
 
     def done(self, state: Session) -> bool:
         """Whether something was bought."""

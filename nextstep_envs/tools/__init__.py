@@ -1,0 +1,1 @@
+"""Tools that models may call beside those of their world: plain functions, and tools of MCP servers."""
