@@ -8,7 +8,8 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -273,33 +274,54 @@ def test_requests_that_arrive_during_a_batch_go_together_into_the_next_one(folde
     watched.close()
 
 
+def at_token(provider: TransformersProvider, folder: Path, number: int, act: Callable[[], object]) -> list[int]:
+    """Do something when a batch comes to a token; the list grows by one with every token."""
+    provider.perform([ask(folder, max_tokens=1)])  # loads the model
+    steps: list[int] = []
+
+    def count(*_: object) -> None:
+        steps.append(len(steps))
+        if len(steps) == number:
+            act()
+
+    provider._models[str(folder)].network.register_forward_hook(count)
+    return steps
+
+
 def test_a_cancelled_caller_leaves_its_batch_and_the_others_go_on(folder: Path) -> None:
     provider = TransformersProvider(device="cpu")
-    endless, short = ask(folder, 1, max_tokens=WINDOW - 100), ask(folder, 2, max_tokens=200)
+    endless, short = ask(folder, 1, "lamp", max_tokens=2000), ask(folder, 2, max_tokens=200)
+    alone = provider.perform([short])
+    begins: list[Callable[[], object]] = []
+    steps = at_token(provider, folder, 3, lambda: begins.pop()())
 
     async def cancelled() -> Result:
+        loop = asyncio.get_running_loop()
         given_up = asyncio.create_task(provider.answer(endless))
         kept = asyncio.create_task(provider.answer(short))
-        await asyncio.sleep(0.3)
-        given_up.cancel()
+        begins.append(lambda: loop.call_soon_threadsafe(given_up.cancel))
         with pytest.raises(asyncio.CancelledError):
             await given_up
         return await kept
 
-    assert_alike([asyncio.run(cancelled())], provider.perform([short]))  # and not after 8000 tokens
+    assert_alike([asyncio.run(cancelled())], alone)
+    assert 200 <= len(steps) < 1000
     provider.close()
 
 
 def test_closing_ends_what_is_under_way_and_a_later_call_starts_anew(folder: Path) -> None:
     provider = TransformersProvider(device="cpu", max_rows=1)
+    begun = threading.Event()
+    steps = at_token(provider, folder, 3, begun.set)
 
-    async def closed() -> None:
-        tasks = [asyncio.create_task(provider.answer(ask(folder, i, max_tokens=WINDOW - 100))) for i in range(3)]
-        await asyncio.sleep(0.3)
+    async def closed() -> list[Any]:
+        tasks = [asyncio.create_task(provider.answer(ask(folder, i, "lamp", max_tokens=2000))) for i in range(3)]
+        await asyncio.to_thread(begun.wait, 60)
         await asyncio.to_thread(provider.close)
-        assert all(isinstance(e, asyncio.CancelledError) for e in await asyncio.gather(*tasks, return_exceptions=True))
+        return await asyncio.gather(*tasks, return_exceptions=True)
 
-    asyncio.run(closed())
+    assert [type(error) for error in asyncio.run(closed())] == [asyncio.CancelledError] * 3
+    assert 3 <= len(steps) < 1000
     assert provider._models == {}
     before = one(provider, ask(folder))
     copy = pickle.loads(pickle.dumps(provider))
