@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
-from typing import Any
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import gymnasium as gym
 import pytest
@@ -17,7 +21,9 @@ from wrappers import CostPenalty
 
 library("openenv", "openenv")
 
-from fastapi.testclient import TestClient  # noqa: E402  (it comes with OpenEnv)
+import uvicorn  # noqa: E402  (it comes with OpenEnv)
+from fastapi.testclient import TestClient  # noqa: E402
+from openenv.core import GenericEnvClient  # noqa: E402
 
 from wrappers.interfaces.openenv import NextStepEnvironment, TextAction, openenv_app  # noqa: E402
 
@@ -96,30 +102,48 @@ def test_nothing_is_ignored_in_silence() -> None:
         openenv_app(ID, split="nowhere")
 
 
-def test_a_server_holds_sessions_that_do_not_meet() -> None:
-    client = TestClient(openenv_app(ID, cost_weight=0.2, split="test", max_sessions=3))
+@pytest.fixture
+def url() -> Iterator[str]:
+    """Of a server on this machine."""
+    app = openenv_app(ID, cost_weight=0.2, split="test", max_sessions=3)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_server_holds_sessions_that_do_not_meet(url: str) -> None:
+    """Three of OpenEnv's own clients, step by step in turn."""
+    alone, expected = NextStepEnvironment(ID, cost_weight=0.2, split="test"), []
+    for seed in range(3):
+        first = alone.reset(seed=seed)
+        expected.append((first.text, alone.step(TextAction(text=STEP)), alone.state))
+
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(GenericEnvClient(base_url=url)) for _ in range(3)]
+            firsts = [await client.reset(seed=i, episode_id=str(i)) for i, client in enumerate(clients)]
+            seconds = [await client.step({"text": STEP}) for client in clients]
+            states = [await client.state() for client in clients]
+            for i, (text, seen, state) in enumerate(expected):
+                assert firsts[i].observation["text"] == text and firsts[i].reward is None
+                assert (seconds[i].reward, seconds[i].done) == (seen.reward, seen.done)
+                assert (seconds[i].observation["text"], seconds[i].observation["cost"]) == (seen.text, seen.cost)
+                assert states[i] == {**state.model_dump(), "episode_id": str(i)}
+            with pytest.raises(RuntimeError, match="'sed' is unknown"):
+                await clients[0].reset(seed=1, sed=2)
+
+    asyncio.run(play())
+
+
+def test_a_server_publishes_what_it_takes_and_gives() -> None:
+    client = TestClient(openenv_app(ID))
     assert client.get("/metadata").json()["name"] == "WebShop-Workflow"
     schema = client.get("/schema").json()
     assert set(schema["action"]["properties"]) == {"text", "metadata"}
     assert {"text", "cost", "mask_sample"} <= set(schema["observation"]["properties"])
-
-    def ask(socket: Any, kind: str, **data: Any) -> Any:
-        socket.send_json({"type": kind, "data": data} if kind != "state" else {"type": kind})
-        return socket.receive_json()["data"]
-
-    alone = NextStepEnvironment(ID, cost_weight=0.2, split="test")
-    expected = []
-    for seed in (1, 2):
-        alone.reset(seed=seed)
-        expected.append(alone.step(TextAction(text=STEP)))
-    with client.websocket_connect("/ws") as one, client.websocket_connect("/ws") as two:
-        sessions = (one, two)
-        firsts = [ask(s, "reset", seed=seed, episode_id=str(seed)) for s, seed in zip(sessions, (1, 2), strict=True)]
-        assert firsts[0]["observation"]["text"] != firsts[1]["observation"]["text"]
-        replies = [ask(session, "step", text=STEP) for session in sessions]
-        for reply, seen in zip(replies, expected, strict=True):
-            assert (reply["reward"], reply["done"]) == (seen.reward, seen.done)
-            assert reply["observation"]["text"] == seen.text and reply["observation"]["cost"] == seen.cost
-        states = [ask(session, "state") for session in sessions]
-        assert [state["episode_id"] for state in states] == ["1", "2"]
-        assert ask(one, "reset", seed=1, sed=2)["code"] == "EXECUTION_ERROR"
+    assert {"task_id", "sample", "reward", "cost"} <= set(schema["state"]["properties"])
