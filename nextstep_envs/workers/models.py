@@ -1,7 +1,8 @@
 """What known models cost: registry kind "model", by "<provider>:<model>".
 
-List prices for standard calls with prompts of up to 200,000 tokens, as published in spring 2026. They change: a price
-in the pool entry or under `models` of the crew comes first, and is what to give where money matters. Sizes are 0 where
+List prices for standard calls with prompts of up to 200,000 tokens, as reported in spring 2026 and not checked against
+the makers' own pages. They change: a price in the pool entry or under `models` of the crew comes first, and is what to
+give where money matters. Sizes are 0 where
 the maker does not publish them; then the cost "flops" is 0 too.
 """
 
