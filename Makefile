@@ -13,7 +13,7 @@ WORKERS ?= 2
 # Numerical libraries would otherwise start a thread per core in every test process.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: venv train test compat compat-rllib compat-agilerl compat-trl compat-verifiers compat-openenv lint format docs bench clean
+.PHONY: venv train test compat compat-rllib compat-agilerl compat-trl compat-verifiers compat-openenv lint format docs bench vllm clean
 
 venv: $(VENV)/.installed
 
@@ -75,6 +75,10 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# Serves MODEL, a folder in Hugging Face format, with vLLM; see the script.
+vllm:
+	env -u OMP_NUM_THREADS PYTHON=$(PYTHON) scripts/vllm_server.sh $(MODEL) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-* build dist site *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -24,7 +24,9 @@ LIMITS = tuple(field.name for field in fields(Limits))
 SECRET = ("key", "secrets_file")  # where a client finds its key
 
 
-def build_provider(name: str, settings: Mapping[str, Any], store: Store | None = None) -> Provider:
+def build_provider(
+    name: str, settings: Mapping[str, Any], store: Store | None = None, models: Iterable[str] = ()
+) -> Provider:
     """Build one provider. Nothing is connected or started before it is first asked.
 
     Args:
@@ -32,11 +34,12 @@ def build_provider(name: str, settings: Mapping[str, Any], store: Store | None =
         settings: `kind` (a registered provider; by default the name), the fields of `Limits` where that is a client of
             a service, and the arguments of its class.
         store: what is known, and where answers are kept.
+        models: that it will be asked for; those in this process are looked at, though not loaded.
 
     Raises:
         UnknownNameError: there is no such kind.
         MissingExtraError: a library that it needs is not installed.
-        ConfigError: a setting that it does not take, a bad value, or no API key.
+        ConfigError: a setting that it does not take, a bad value, no API key, or a folder without a model.
     """
     own = dict(settings)
     make = components.load("provider", own.pop("kind", name))
@@ -44,6 +47,8 @@ def build_provider(name: str, settings: Mapping[str, Any], store: Store | None =
     arguments = tuple(inspect.signature(make).parameters)
     for setting in own:
         check_choice(f"setting of providers[{name!r}]", setting, ("kind", *(LIMITS if client else ()), *arguments))
+    for model in models if hasattr(make, "check_model") else ():
+        make.check_model(model.partition(":")[2])
     if not client:
         provider: Provider = make(**own)
         return provider if store is None else CachedProvider(provider, store)

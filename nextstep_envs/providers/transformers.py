@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,10 +105,18 @@ def _named_stops(folder: Path) -> Sequence[int | None]:
     return ()
 
 
-@lru_cache(maxsize=16)
 def token_counter(folder: str) -> Callable[[str], int]:
     """Counts tokens as the model in a folder does; errors as for `ChatTokenizer`."""
     return ChatTokenizer(folder).count
+
+
+def check_weights(folder: str) -> None:
+    """Raise `ConfigError` unless a folder has weights as safetensors, the one format that cannot hold code."""
+    if not any(Path(folder).glob("*.safetensors")):
+        raise ConfigError(
+            f"{folder!r} has no *.safetensors: weights in other formats are not read, since loading them can run code. "
+            "Convert them where you trust them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
+        )
 
 
 class Model(NamedTuple):
@@ -194,7 +201,7 @@ class TransformersProvider(LocalProvider):
                 raise ConfigError(f"device={device!r}: {error}") from error
         self.device, self.dtype, self.threads, self.timeout_s = device, dtype, threads, check_timeout(timeout_s)
 
-    token_counter = staticmethod(token_counter)
+    token_counter, check_model = staticmethod(token_counter), staticmethod(check_weights)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.device, self.dtype, self.threads, self.max_rows, self.timeout_s)
@@ -320,15 +327,6 @@ def check_timeout(timeout_s: float) -> float:
     if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not timeout_s > 0:
         raise ConfigError(f"timeout_s={timeout_s!r} must be a number > 0")
     return timeout_s
-
-
-def check_weights(folder: str) -> None:
-    """Raise `ConfigError` unless a folder has weights as safetensors, the one format that cannot hold code."""
-    if not any(Path(folder).glob("*.safetensors")):
-        raise ConfigError(
-            f"{folder!r} has no *.safetensors: weights in other formats are not read, since loading them can run code. "
-            "Convert them where you trust them: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)"
-        )
 
 
 @contextmanager

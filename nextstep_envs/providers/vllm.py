@@ -55,7 +55,7 @@ class VllmProvider(LocalProvider):
         except ModuleNotFoundError as error:
             raise MissingExtraError(error.name or "vllm", "vllm", "provider 'vllm'") from error
 
-    token_counter = staticmethod(token_counter)
+    token_counter, check_model = staticmethod(token_counter), staticmethod(check_weights)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.engine, self.max_rows, self.timeout_s)

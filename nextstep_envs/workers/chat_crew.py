@@ -85,13 +85,13 @@ def chat_crew(
     known = {name: answer_settings(own) for name, own in settings.items()}
     if store or replay:
         for name, own in known.items():
-            own.update(local_files(name, own, (model for model in count if model.partition(":")[0] == name)))
+            own.update(local_files(name, own, _models(specs, name)))
     known_servers = {name: answer_settings(own) for name, own in mcp.items()}
     scope = known | {f"mcp:{name}": own for name, own in known_servers.items()}
     if replay:
         return Crew(specs, actors, ReplayProvider(Store(replay, scope, exists=True)))
     kept = Store(store, scope) if store else None
-    models = {name: build_provider(name, own, kept) for name, own in settings.items()}
+    models = {name: build_provider(name, own, kept, _models(specs, name)) for name, own in settings.items()}
     own_tools: Provider = ToolProvider(functions, servers, tool_timeout_s)
     if kept:
         own_tools = CachedProvider(own_tools, kept)
@@ -133,6 +133,11 @@ def _check(
         raise ConfigError(f"context_tokens={context_tokens!r} must be a whole number > 0, or None for no limit")
     if store and replay:
         raise ConfigError(f"store={store!r} and replay={replay!r}: give one of them")
+
+
+def _models(specs: tuple[WorkerSpec, ...], provider: str) -> list[str]:
+    """Those of a provider that workers are."""
+    return list(dict.fromkeys(spec.model for spec in specs if spec.model.partition(":")[0] == provider))
 
 
 def _counter(model: str, settings: Mapping[str, Mapping[str, Any]], tokenizer: str | None) -> Callable[[str], int]:

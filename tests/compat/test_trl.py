@@ -214,6 +214,7 @@ def test_grpo_learns_tier_routing(tmp_path: Path) -> None:
         beta=0.02,
         scale_rewards="none",
         loss_type="dr_grpo",
+        logging_steps=steps,
         seed=0,
     )
     trainer = GRPOTrainer(

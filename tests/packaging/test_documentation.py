@@ -41,7 +41,8 @@ OPTIONAL = {
 def test_a_block_of_code_runs(block: str, tmp_path: Path) -> None:
     for module, extra in OPTIONAL.items():
         needed = "torch" if module == "nextstep_agents" else module
-        if re.search(rf"^(from|import) (wrappers\.interfaces\.)?{module}\b", block, re.M) and importlib.util.find_spec(needed) is None:
+        imported = re.search(rf"^(from|import) (wrappers\.interfaces\.)?{module}\b", block, re.M)
+        if imported and importlib.util.find_spec(needed) is None:
             pytest.skip(f"needs the extra [{extra}]")
     for slow, quick in QUICKER.items():
         block = block.replace(slow, quick)

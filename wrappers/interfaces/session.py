@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from nextstep_envs.env import OrchestrationEnv
-from nextstep_envs.errors import ConfigError
+from nextstep_envs.errors import ActionError, ConfigError
 from wrappers.cost import CostPenalty
 
 FINISH = '{"finish": true}'  # ends an episode of any protocol
+
+
+def spec_of(env: str | EnvSpec) -> EnvSpec:
+    """The spec of an id, which may have the form "module:id" that `gym.make` takes.
+
+    Raises:
+        gymnasium.error.Error: there is no such id.
+    """
+    if isinstance(env, EnvSpec):
+        return env
+    module, _, name = env.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gym.spec(name)
 
 
 def make_env(env: str | EnvSpec, cost_weight: float, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -31,7 +46,7 @@ def make_text_env(env: str | EnvSpec, cost_weight: float, **kwargs: Any) -> gym.
     Raises:
         ConfigError: as for `make_env`, or the environment does not speak.
     """
-    spec = gym.spec(env) if isinstance(env, str) else env
+    spec = spec_of(env)
     if "world" not in spec.kwargs:
         raise ConfigError(f"{spec.id!r} has no text interface; choose an id with a world, such as WebShop")
     return make_env(env, cost_weight, **{**kwargs, "interface": "text"})
@@ -59,8 +74,8 @@ class Session:
 
     @property
     def masked(self) -> bool:
-        """Whether the episode fell to an outage: it says nothing about who played it, and its reward is none."""
-        return bool(self.info.get("mask_sample", False))
+        """Whether the episode fell to an outage or an error: it says nothing about who played it, and has no reward."""
+        return self._broken or bool(self.info.get("mask_sample", False))
 
     @property
     def invalid(self) -> bool:
@@ -79,10 +94,17 @@ class Session:
 
         Raises:
             RuntimeError: the episode is over.
+            ActionError: the action is of a wrong type; the episode goes on.
         """
         if self.over:
             raise RuntimeError("the episode is over: nothing more can be done")
-        observation, reward, terminated, truncated, self.info = self.env.step(action)
+        try:
+            observation, reward, terminated, truncated, self.info = self.env.step(action)
+        except ActionError:
+            raise
+        except Exception:
+            self._broken = self.over = True  # libraries show errors to the model and go on
+            raise
         self.gain = float(reward)
         self.reward += self.gain
         self.cost += self.info["cost"]
@@ -102,4 +124,4 @@ class Session:
         self.reward = self.gain = self.cost = 0.0
         self.cost_terms: dict[str, float] = {}
         self.steps = 0
-        self.over = False
+        self.over = self._broken = False

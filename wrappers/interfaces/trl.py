@@ -18,10 +18,10 @@ from gymnasium.envs.registration import EnvSpec
 import registry
 from nextstep_envs.errors import ConfigError
 from nextstep_envs.seeding import stream
-from wrappers.interfaces.session import Session, make_env, make_text_env
+from wrappers.interfaces.session import Session, make_env, make_text_env, spec_of
 
-SEE = "A worker sees its subtask and the outputs of"
-TASK = '"{task}" in a subtask stands for the task.'
+_SEE = "A worker sees its subtask and the outputs of"
+_TASK = '"{task}" in a subtask stands for the task.'
 
 
 class Tools:
@@ -62,7 +62,8 @@ class Tools:
     def get_reward(self) -> float | None:
         """What the rollout has earned. One that stopped calling tools has finished: its work is judged as it stands.
 
-        None after an outage: TRL then leaves the rollout out of its group's baseline and gives it no advantage.
+        None after an outage or an error: TRL then leaves the rollout out of its group's baseline and gives it no
+        advantage.
         """
         self._session.leave()
         return None if self._session.masked else self._session.reward
@@ -110,7 +111,7 @@ class WorkflowTools(_Finishing):
         return self._act({"subtask": subtask, "worker_id": worker_id, "access_list": access_list})
 
     def _how(self, rules: Any) -> str:
-        return f"Call assign for each step, then finish. {TASK} {SEE} the steps in its access list, nothing else."
+        return f"Call assign for each step, then finish. {_TASK} {_SEE} the steps in its access list, nothing else."
 
 
 class RoutingTools(Tools):
@@ -182,8 +183,8 @@ class DagTools(_Finishing):
     def _how(self, rules: Any) -> str:
         limit = f" Cost limit of an episode: {rules.cost_limit:g} {rules.main_cost}." if rules.cost_limits else ""
         return (
-            f"Call add_node for each node, then run; look at the results, draft and run again, or finish. {TASK} "
-            f"{SEE} the nodes that its node depends on, and works where the last of them left the world; the world "
+            f"Call add_node for each node, then run; look at the results, draft and run again, or finish. {_TASK} "
+            f"{_SEE} the nodes that its node depends on, and works where the last of them left the world; the world "
             "after the last node counts. What is left of the budget is divided among the nodes of a run. "
             f"At most {rules.max_nodes} nodes in a draft, {rules.max_parallel} at a time.{limit}"
         )
@@ -323,7 +324,7 @@ def trl_environment(env: str | EnvSpec, *, cost_weight: float = 0.0, **kwargs: A
 
     Args:
         env: an id with a protocol, or of a tabular CMDP; or the spec of such an environment, possibly wrapped:
-            `CoachReward(gym.make(id, interface="text"), ...).spec`.
+            `CostPenalty(gym.make(id, interface="text"), 0.2, form="log").spec`.
         cost_weight: price of one unit of `info["cost"]`.
         **kwargs: of the environment.
 
@@ -357,7 +358,7 @@ def task_rows(env: str | EnvSpec, n: int, seed: int = 0, **kwargs: Any) -> list[
 
 
 def _tools(env: str | EnvSpec) -> type[Tools]:
-    name = gym.spec(env).id if isinstance(env, str) else env.id
+    name = spec_of(env).id
     known = {entry.id: entry for entry in registry.entries() if entry.entry_point is not None}
     entry = known.get(name)
     if entry is not None and entry.protocol in TOOLS:

@@ -18,17 +18,17 @@ SYSTEM = "You shop."
 WINDOW = 8192
 
 
-def make_folder(folder: Path) -> Path:
+def make_folder(folder: Path, hidden_size: int = 32, heads: int = 4) -> Path:
     """A model in Hugging Face format, float32; its weights are so large that it prefers some tokens to others."""
     words = 'search[red shoe] click[buy now] {"action": "search[lamp]"} {"answer": "done"} The shop shows pages. '
     tokenizer = train_tokenizer([words * 20], 400)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         num_key_value_heads=2,
         max_position_embeddings=WINDOW,
         pad_token_id=tokenizer.pad_token_id,

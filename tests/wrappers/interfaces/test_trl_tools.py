@@ -12,7 +12,7 @@ import gymnasium as gym
 import pytest
 
 import registry
-from nextstep_envs.errors import ConfigError
+from nextstep_envs.errors import ActionError, ConfigError
 from tests.compat.tier_routing import WEIGHT
 from tests.wrappers.interfaces.calls import CALLS
 from wrappers import CostPenalty
@@ -205,6 +205,25 @@ def test_an_outage_has_no_reward(entry: Any) -> None:
     assert environment.get_reward() == 0.0  # the next rollout starts afresh
 
 
+def test_an_error_in_the_environment_has_no_reward_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRL shows it to the model and goes on."""
+    environment = trl_environment(WORKFLOW)()
+    environment.reset(seed=0)
+
+    def fail(action: Any) -> Any:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment.episode.env, "step", fail)
+        with pytest.raises(OSError, match="disk full"):
+            environment.assign(**STEP)
+    with pytest.raises(RuntimeError, match="over"):
+        environment.finish()
+    assert environment.get_reward() is None
+    environment.reset(seed=0)
+    assert environment.get_reward() == 0.0
+
+
 def test_a_factory_survives_pickling() -> None:
     factory = pickle.loads(pickle.dumps(trl_environment(WORKFLOW, cost_weight=0.5, split="test")))
     environment = factory()
@@ -222,6 +241,7 @@ def test_a_wrapped_spec_is_an_environment_too() -> None:
 
 @pytest.mark.parametrize("env_id", ["NextStep/WebShop-v0"])
 def test_an_environment_without_tools_is_named(env_id: str) -> None:
+    assert trl_environment(f"nextstep_envs:{WORKFLOW}")().reset(seed=0)  # the form that imports
     for make in (trl_environment, lambda name: task_rows(name, 1)):
         with pytest.raises(ConfigError, match=f"{env_id}.*choose one of .*WebShop-Workflow-v0"):
             make(env_id)
@@ -240,6 +260,8 @@ def test_a_tabular_environment_has_one_tool() -> None:
     environment = trl_environment("NextStep/TierRouting-v0", cost_weight=WEIGHT)()
     assert set(tools_of(environment)) == {"choose"}
     assert environment.reset(seed=0, task_id="2") == "State: hard\nActions: 0 skip, 1 small, 2 medium, 3 large\n"
+    with pytest.raises(ActionError, match="action 4 does not exist"):
+        environment.choose(4)
     assert environment.choose(3) == "The episode is over."
     assert environment.episode.cost == 5.0
     assert environment.get_reward() in (pytest.approx(-5 * WEIGHT), pytest.approx(1 - 5 * WEIGHT))
