@@ -34,7 +34,8 @@ class LocalProvider(ABC):
     arrival. All models of a process are computed in one thread, which lives as long as there is something to do. What
     one request is answered does not depend on its company, but for the rounding of batched arithmetic.
 
-    An instance can be pickled, and used in a forked process; either starts without a model.
+    An instance can be pickled, and used in a forked process (with OMP_NUM_THREADS=1: threads of OpenMP do not survive a
+    fork); either starts without a model.
 
     Args:
         max_rows: the most requests in a batch.
