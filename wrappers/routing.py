@@ -93,6 +93,10 @@ def _actions(rules: Any, records: tuple[StepRecord, ...] | None) -> tuple[str, .
 def _rules(setup: Any) -> Any:
     if setup.rules.name != "routing":
         raise ConfigError(f"RoutingReward needs an environment of the Routing protocol, got {setup.rules.name!r}")
+    if not setup.scored:
+        raise ConfigError(
+            "RoutingReward takes the base reward as the outcome: make the environment with reward='outcome'"
+        )
     return setup.rules
 
 
@@ -111,7 +115,7 @@ class RoutingReward(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
         max_steps: phi; the environment's own budget of steps by default.
 
     Raises:
-        ConfigError: another protocol, or a value out of range.
+        ConfigError: another protocol, an environment with `reward="none"`, or a value out of range.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,7 +22,7 @@ from nextstep_envs.worlds.base import World
 Mask = npt.NDArray[np.int8]
 
 
-class BaseProtocol:
+class BaseProtocol(ABC):
     """Rules for a pool of workers, a budget and limits on costs. Subclasses add `decode`, `mask` and the two texts.
 
     A vector action is an index below `n_actions`, the last of which is finish; a text action is JSON.
@@ -59,9 +60,9 @@ class BaseProtocol:
 
     # -- what an action means ------------------------------------------------------------------------------------
 
+    @abstractmethod
     def decode(self, state: State, action: Any) -> Decision:
         """The steps behind a vector index or a JSON text; what makes no sense is an invalid action."""
-        raise NotImplementedError
 
     def may_start(self, state: State, step: Step) -> bool:
         """Whether a step whose predecessors have ended well may start: always."""
@@ -73,17 +74,17 @@ class BaseProtocol:
 
     # -- what the orchestrator sees ------------------------------------------------------------------------------
 
+    @abstractmethod
     def mask(self, state: State) -> Mask:
         """int8 [n_actions]: 1 for legal actions; finish always is. The array must not be written to."""
-        raise NotImplementedError
 
     def workers_text(self, state: State) -> Sequence[str]:
         """One line for each worker present."""
         return [worker_line(spec) for spec in state.pool]
 
+    @abstractmethod
     def format_text(self) -> str:
         """How to answer, for the first message."""
-        raise NotImplementedError
 
     def status_text(self, state: State) -> Sequence[str]:
         """Lines about what the protocol remembers."""

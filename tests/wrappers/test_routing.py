@@ -67,6 +67,13 @@ def test_another_protocol_is_refused() -> None:
         RoutingReward(gym.make("NextStep/WebShop-Workflow-v0"))
 
 
+def test_an_environment_without_outcomes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="reward='outcome'"):
+        RoutingReward(gym.make(ID, reward="none"))
+    with pytest.raises(ConfigError, match="reward='outcome'"):
+        RoutingRewardVector(gym.make_vec(ID, num_envs=2, reward="none"))
+
+
 @pytest.mark.parametrize("mode", ["paper", "code"])
 def test_a_return_is_the_sum_of_the_formula_over_a_real_episode(mode: Any) -> None:
     env = RoutingReward(gym.make(ID, split="dev"), reward_mode=mode)
