@@ -53,6 +53,13 @@ class Batch:
         """Float [B, T]: the weight of every action token, 0 elsewhere."""
         return self.action.to(self.weight.dtype) * self.weight[:, None]
 
+    @property
+    def decisions(self) -> Tensor:
+        """Bool [B, K]: decisions that were taken in episodes that count."""
+        turns = self.turn.max(1).values
+        taken = torch.arange(self.rewards.shape[1], device=self.turn.device) <= turns[:, None]
+        return taken & (self.weight > 0)[:, None]
+
     def select(self, rows: Tensor) -> Batch:
         """Some of the rows: an index or a boolean mask of length B."""
         tensors = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "inputs"}

@@ -1,0 +1,1 @@
+"""Learning on vectors: any Gymnasium or PettingZoo parallel environment, an MLP policy, and every algorithm."""

@@ -1,0 +1,138 @@
+"""From a round of episodes to what an algorithm learns from: common scales, advantages, and the critic's targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nextstep_agents.algorithms.returns import advantages
+from nextstep_agents.algorithms.types import Estimates, Floats
+from nextstep_agents.batch import Batch
+from nextstep_agents.learning.constraints import Constraints
+from nextstep_agents.learning.play import Round
+from nextstep_agents.policies.mlp import Critic
+
+SMOOTHING = 0.9  # of the reward scale, over rounds
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What rewards and costs are divided by, so that one set of defaults fits every environment.
+
+    Attributes:
+        reward: the largest smoothed standard deviation of the return so far. The largest, because a policy that
+            becomes certain has a spread of 0.
+        spread: the smoothed standard deviation itself.
+        costs: float64 [C]: each budget; for a budget of 0 the first round's mean cost.
+    """
+
+    reward: float
+    spread: float
+    costs: Floats
+
+    @staticmethod
+    def first(returns: Tensor, totals: Tensor, constraints: Constraints) -> Scales:
+        """The scales after the first round: returns [B], totals [B, C] of whole episodes."""
+        spread = float(returns.std(correction=0)) if len(returns) else 0.0
+        spread = spread or float(returns.abs().mean() if len(returns) else 0.0) or 1.0
+        means = totals.mean(0).numpy() if len(totals) else np.zeros(len(constraints))
+        costs = np.where(constraints.limits > 0, constraints.limits, np.where(means > 0, means, 1.0))
+        return Scales(spread, spread, costs)
+
+    def after(self, returns: Tensor) -> Scales:
+        """The scales after another round."""
+        if not len(returns):
+            return self
+        spread = SMOOTHING * self.spread + (1 - SMOOTHING) * float(returns.std(correction=0))
+        return replace(self, reward=max(self.reward, spread), spread=spread)
+
+    def of(self, batch: Batch) -> Batch:
+        """The batch in common units."""
+        costs = batch.costs / torch.from_numpy(self.costs)
+        return replace(batch, rewards=batch.rewards / self.reward, costs=costs)
+
+    def multipliers(self, dimensionless: Floats) -> Floats:
+        """Multipliers in units of reward per unit of cost."""
+        raw: Floats = dimensionless * self.reward / self.costs
+        return raw
+
+    def arrays(self) -> Mapping[str, Floats]:
+        """For a checkpoint."""
+        return {"scale.reward": np.array([self.reward, self.spread]), "scale.costs": self.costs}
+
+    @staticmethod
+    def restored(arrays: Mapping[str, Floats]) -> Scales:
+        """From a checkpoint."""
+        reward, spread = arrays["scale.reward"].tolist()
+        return Scales(reward, spread, arrays["scale.costs"])
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the critic is fitted to: inputs by agent [N, F_i], values [N, S] as they were, and targets [N, S]."""
+
+    views: tuple[Tensor, ...]
+    values: Tensor
+    targets: Tensor
+
+
+@torch.no_grad()
+def estimate(
+    played: Round,
+    batch: Batch,
+    critic: Critic | None,
+    constraints: Constraints,
+    scales: Scales,
+    gamma: float,
+    lam: float,
+    progress: float,
+) -> tuple[Estimates, Targets | None]:
+    """Advantages and the excess over the budgets of a round, `batch` being in common units."""
+    totals = constraints.totals(batch.costs)
+    complete = played.complete
+    level = totals[complete].mean(0).numpy() if bool(complete.any()) else np.full(len(constraints), np.nan)
+    excess = level - constraints.limits / scales.costs
+    length = float(batch.decisions.sum()) / max(float((batch.weight > 0).sum()), 1.0)
+    if critic is None:
+        return Estimates(None, None, excess, length, progress), None
+    valid = batch.decisions
+    signals = torch.cat([batch.rewards[..., None], batch.costs.float()], 2)
+    views = [batch.inputs[f"observation.{i}"] for i in range(len(played.last))]
+    values = torch.zeros_like(signals)
+    seen = tuple(view[valid] for view in views)
+    values[valid] = critic(seen)
+    last = torch.zeros_like(signals[:, 0])
+    if bool(played.truncated.any()):
+        last[played.truncated] = critic([view[played.truncated] for view in played.last])
+    discounts = torch.tensor([gamma] + [constraints.gamma] * len(constraints))
+    found = advantages(signals, values, last, valid, discounts, lam)
+    targets = Targets(seen, values[valid], (found + values)[valid])
+    if constraints.gamma < 1:  # the objective itself is discounted: later decisions weigh less
+        found = found * (constraints.gamma ** torch.arange(found.shape[1]))[:, None]
+    return Estimates(found[..., 0], found[..., 1:], excess, length, progress), targets
+
+
+def fit(
+    critic: Critic, optimiser: torch.optim.Optimizer, targets: Targets, epochs: int, minibatches: int, seed: int
+) -> dict[str, float]:
+    """Regress the critic on its targets; returns the explained variance of the reward's values before and the loss."""
+    generator = torch.Generator().manual_seed(seed)
+    loss = torch.zeros(())
+    n = len(targets.targets)
+    for _ in range(epochs):
+        parts = [None] if minibatches == 1 else torch.randperm(n, generator=generator).chunk(minibatches)
+        for part in parts:
+            views = targets.views if part is None else tuple(view[part] for view in targets.views)
+            wanted = targets.targets if part is None else targets.targets[part]
+            loss = torch.nn.functional.mse_loss(critic(views), wanted)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+    wanted, values = targets.targets[:, 0], targets.values[:, 0]
+    spread = float(wanted.var(correction=0))
+    explained = 1 - float((wanted - values).var(correction=0)) / spread if spread > 0 else float("nan")
+    return {"critic_loss": float(loss.detach()), "explained_variance": explained}

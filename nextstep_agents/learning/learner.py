@@ -1,0 +1,163 @@
+"""The training loop on vectors: play a round, estimate, improve the actor, fit the critic; again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nextstep_agents.algorithms.types import Memory
+from nextstep_agents.algorithms.update import TrainingError
+from nextstep_agents.learning.constraints import Constraints
+from nextstep_agents.learning.estimates import Scales, estimate, fit
+from nextstep_agents.learning.play import SEED_RANGE, Round, play
+from nextstep_agents.learning.settings import LearnSettings
+from nextstep_agents.learning.stages import Stage
+from nextstep_agents.policies.mlp import Actor, Critic
+from nextstep_agents.rollout import Start
+from nextstep_envs.seeding import derive
+
+ROUND = 4096  # decisions of a round, about, where episodes are long
+MOST, FEWEST = 128, 8  # episodes of a round
+FLOOR = 0.05  # share of the learning rate at the end
+
+
+@dataclass
+class Learner:
+    """Everything that changes in the course of a run.
+
+    Attributes:
+        actor, critic: the networks; no critic for algorithms that do without.
+        optimiser, critic_optimiser: theirs.
+        memory: the algorithm's.
+        scales: None before the first round.
+        round: rounds done. steps: decisions taken.
+        length: mean decisions of an episode in the last round; 0 before the first.
+    """
+
+    actor: Actor
+    critic: Critic | None
+    optimiser: torch.optim.Optimizer
+    critic_optimiser: torch.optim.Optimizer | None
+    memory: Memory
+    scales: Scales | None = None
+    round: int = 0
+    steps: int = 0
+    length: float = 0.0
+
+
+def make_learner(stage: Stage, settings: LearnSettings, constraints: Constraints) -> Learner:
+    """A new run's learner, its weights drawn from the run's seed."""
+    generator = torch.Generator().manual_seed(derive(settings.seed, "weights"))
+    actor = Actor(stage.agents, settings.mlp, generator)
+    optimiser = torch.optim.Adam(actor.parameters(), lr=settings.learning_rate, fused=True)
+    memory = settings.method.start(len(constraints))
+    if not settings.method.critic:
+        return Learner(actor, None, optimiser, None, memory)
+    critic = Critic(actor, 1 + len(constraints), settings.mlp, generator)
+    critic_optimiser = torch.optim.Adam(critic.parameters(), lr=settings.critic_learning_rate, fused=True)
+    return Learner(actor, critic, optimiser, critic_optimiser, memory)
+
+
+def learn_round(
+    learner: Learner,
+    stage: Stage,
+    settings: LearnSettings,
+    constraints: Constraints,
+    gamma: float,
+    lam: float,
+    measure: Callable[[Round], Mapping[str, float]] | None = None,
+) -> dict[str, float]:
+    """One round; changes the learner and returns the round's metrics.
+
+    Raises:
+        TrainingError: too many episodes failed, none was complete, or a gradient is not finite.
+    """
+    method, progress = settings.method, min(1.0, learner.steps / settings.total_steps)
+    share = 1 - (1 - FLOOR) * progress
+    _set_rate(learner.optimiser, settings.learning_rate * share)
+    starts = _starts(learner, settings, method.group_size)
+    played = play(stage, learner.actor, starts, derive(settings.seed, "actions", learner.round), settings.max_decisions)
+    _check(played, settings, len(constraints) > 0)
+    raw = constraints.costs(played.batch)
+    totals = constraints.totals(raw.costs)[played.complete]
+    returns = played.batch.returns[played.batch.weight > 0]
+    scales = Scales.first(returns, totals, constraints) if learner.scales is None else learner.scales.after(returns)
+    batch = scales.of(raw)
+    estimates, targets = estimate(played, batch, learner.critic, constraints, scales, gamma, lam, progress)
+    learner.memory, metrics = method.improve(
+        learner.actor,
+        learner.optimiser,
+        batch,
+        estimates,
+        learner.memory,
+        derive(settings.seed, "update", learner.round),
+    )
+    if learner.critic is not None and learner.critic_optimiser is not None and targets is not None:
+        _set_rate(learner.critic_optimiser, settings.critic_learning_rate * share)
+        seed = derive(settings.seed, "critic", learner.round)
+        metrics |= fit(
+            learner.critic, learner.critic_optimiser, targets, settings.critic_epochs, settings.critic_minibatches, seed
+        )
+    learner.actor.take_in(played.batch)
+    learner.scales, learner.length = scales, estimates.length
+    learner.round += 1
+    learner.steps += int(played.batch.decisions.sum())
+    multipliers = scales.multipliers(learner.memory.get("multipliers", np.zeros(len(constraints))))
+    for name, limit, cost in zip(constraints.names, constraints.limits, totals.mean(0).tolist(), strict=True):
+        metrics |= {f"cost/{name}": cost, f"limit/{name}": float(limit), f"excess/{name}": cost - float(limit)}
+    metrics |= {f"multiplier/{name}": float(m) for name, m in zip(constraints.names, multipliers, strict=True)}
+    return {
+        "round": float(learner.round),
+        "steps": float(learner.steps),
+        "return": float(returns.mean()),
+        "return_std": float(returns.std(correction=0)),
+        "episode_length": estimates.length,
+        "episodes": float(len(starts)),
+        "masked_rate": 1 - len(returns) / len(starts),
+        "reward_scale": scales.reward,
+        "learning_rate": settings.learning_rate * share,
+        **metrics,
+        **(measure(played) if measure is not None else {}),
+    }
+
+
+def episodes_of(learner_length: float, settings: LearnSettings, group_size: int) -> int:
+    """Episodes of the next round, whole groups."""
+    count = settings.episodes
+    if count is None:
+        count = int(np.clip(ROUND / max(learner_length, 1.0), FEWEST, MOST))
+    return max(1, round(count / group_size)) * group_size
+
+
+def _starts(learner: Learner, settings: LearnSettings, group_size: int) -> list[Start]:
+    count = episodes_of(learner.length, settings, group_size)
+    return [
+        Start(
+            derive(settings.seed, "episode", learner.round, i // group_size) % SEED_RANGE,
+            i % group_size,
+            i // group_size,
+        )
+        for i in range(count)
+    ]
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _check(played: Round, settings: LearnSettings, constrained: bool) -> None:
+    failed = 1 - float((played.batch.weight > 0).float().mean())
+    if failed > settings.max_masked_rate:
+        raise TrainingError(
+            f"{failed:.1%} of the episodes of a round failed, more than max_masked_rate="
+            f"{settings.max_masked_rate:.1%}: repair the provider, or allow more"
+        )
+    if constrained and not bool(played.complete.any()):
+        raise TrainingError(
+            f"no episode of a round came to its end within max_decisions={settings.max_decisions}, so its cost is "
+            "unknown; raise it, or give the environment a time limit of its own"
+        )
