@@ -54,26 +54,34 @@ async def concurrent(episode: Machine, answer: Answer, slots: asyncio.Semaphore)
     """
     asked: set[str] = set()
 
-    # A task for each request: where answers are there at once, other episodes have their turn between them.
-    async def bring(request: Request) -> None:
-        try:
-            async with slots:
-                result = await answer(request)
-        except asyncio.CancelledError as cancelled:
-            episode.deliver(Result(request.id, error=CANCELLED, waste=waste_of(cancelled)))
-            raise
-        episode.deliver(_checked((result,), (request,))[0])
-        ask()
+    def news() -> list[Request]:
+        found = [request for request in episode.poll() if request.id not in asked]
+        asked.update([request.id for request in found])
+        return found
 
-    def ask() -> None:
-        for request in episode.poll():
-            if request.id not in asked:
-                asked.add(request.id)
-                group.create_task(bring(request))
+    async def bring(request: Request) -> None:
+        while True:
+            try:
+                async with slots:
+                    result = await answer(request)
+            except asyncio.CancelledError as cancelled:
+                episode.deliver(Result(request.id, error=CANCELLED, waste=waste_of(cancelled)))
+                raise
+            if result.id != request.id:
+                raise _unasked([request], [result])
+            episode.deliver(result)
+            if not (possible := news()):
+                return
+            request, *others = possible
+            for other in others:
+                group.create_task(bring(other))
+            if not slots.locked():  # where answers are there at once, other episodes have their turn between them
+                await asyncio.sleep(0)
 
     try:
         async with asyncio.TaskGroup() as group:
-            ask()
+            for first in news():
+                group.create_task(bring(first))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None  # one error is what a caller expects of one call
     finally:  # requests whose task was cancelled before it began
@@ -84,8 +92,12 @@ async def concurrent(episode: Machine, answer: Answer, slots: asyncio.Semaphore)
 def _checked(results: Sequence[Result], requests: Sequence[Request]) -> Sequence[Result]:
     # A provider that skips or reorders would otherwise make the loop spin for ever.
     if [r.id for r in results] != [r.id for r in requests]:
-        raise RuntimeError(
-            f"a provider must answer every request in order: asked {[r.id for r in requests]}, "
-            f"got {[r.id for r in results]}"
-        )
+        raise _unasked(requests, results)
     return results
+
+
+def _unasked(requests: Sequence[Request], results: Sequence[Result]) -> RuntimeError:
+    return RuntimeError(
+        f"a provider must answer every request in order: asked {[r.id for r in requests]}, "
+        f"got {[r.id for r in results]}"
+    )

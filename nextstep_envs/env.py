@@ -102,6 +102,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         self.render_mode = render_mode
         self.observation_space, self.action_space = make_spaces(self.setup)
         self.episode: Machine = self.setup.episode()
+        self._begun: str | int | None = None
 
     @property
     def cost_names(self) -> tuple[str, ...]:
@@ -137,19 +138,36 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
         """Start an episode; options: task_id, sample, pool."""
         checked = check_options(self.setup, options)
         super().reset(seed=seed)
+        self._begun = None
         self.setup.begin(self.episode, self.np_random, checked)
         mask = self.setup.rules.mask(self.episode.state).copy()
         return self._observe(mask), reset_info(self.setup, self.episode.state, mask)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take one decision and wait until its steps have ended."""
-        self.episode.act(check_action(action, self.setup.text))
+        """Take one decision, unless `begin` has, and wait until its steps have ended."""
+        action, begun, self._begun = check_action(action, self.setup.text), self._begun, None
+        if begun is None:
+            self.episode.act(action)
+        elif action != begun:
+            raise ActionError(
+                f"step got {action!r}, begin {begun!r}: give both what reaches this env past its wrappers"
+            )
         if self.setup.crew.provider and self.episode.poll():
             one_by_one(self.episode, self.setup.crew.provider.perform)
         result = self.episode.transition(self.setup.scored)
         mask = self.setup.rules.mask(self.episode.state).copy()
         info = step_info(self.setup, self.episode.state, result, mask)
         return self._observe(mask), result.reward, result.terminated, result.truncated, info
+
+    def begin(self, action: Any) -> None:
+        """Take the decision of the next `step`, which must be given the same action, and wait for nothing.
+
+        Whoever steps many environments can so answer the requests of all their episodes side by side (`together`).
+        Until that `step`, nothing else is to be done with the environment but to reset it.
+        """
+        action = check_action(action, self.setup.text)
+        self.episode.act(action)
+        self._begun = action
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Legal actions, bool [n_actions] (the name that sb3-contrib looks for)."""
@@ -166,6 +184,7 @@ class OrchestrationEnv(gym.Env[Any, Any], Generic[Observation]):
     def restore(self, state: Any, sample: int | None = None) -> None:
         """Continue from a snapshot; with `sample`, as another attempt with other chance."""
         self.episode.restore(state, sample)
+        self._begun = None
 
     def close(self) -> None:
         """Release the provider's clients."""

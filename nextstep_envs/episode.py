@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import sub
 from typing import Any, Protocol
 
 from nextstep_envs.execution import BUDGET, OUTAGE, Call, advance
@@ -189,8 +190,10 @@ class Episode:
         """Feed one result back. An unknown or repeated id changes nothing."""
         for index, call in self.state.calls.items():
             if call.pending and call.pending.id == result.id:
-                self._put(index, self._advance(call, result))
-                self._start()
+                call = self._advance(call, result)
+                self._put(index, call)
+                if call.record:  # only an end lets others start
+                    self._start()
                 return
 
     def transition(self, scored: bool = True) -> Transition:
@@ -266,10 +269,10 @@ class Episode:
         return advance(call, self.workers[worker_id], spec, self.world, self.state.seed, result)
 
     def _put(self, index: int, call: Call) -> None:
-        calls = {**self.state.calls, index: call}
-        if len(calls) > 1 and index != max(calls):
+        state = self.state
+        earlier = state.calls.get(index)
+        calls = {**state.calls, index: call}
+        if earlier is None and index != max(calls):
             calls = dict(sorted(calls.items()))  # step order, never arrival order
-        spent = Usage()
-        for other in calls.values():
-            spent = spent.plus(other.used)
-        self.state = replace(self.state, calls=calls, spent=spent)
+        more = Usage(*map(sub, call.used, earlier.used)) if earlier else call.used
+        self.state = replace(state, calls=calls, spent=state.spent.plus(more))

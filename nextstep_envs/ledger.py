@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -21,6 +22,8 @@ def estimate_tokens(text: str) -> int:
 def price(usage: Usage, spec: WorkerSpec) -> Usage:
     """`usage` with its USD (whole 1e-9) and FLOPs (2 * parameters * tokens) filled in at the worker's prices."""
     prompt, completion, calls, env_steps, _, _ = usage
+    if not (prompt or completion):
+        return Usage(0, 0, calls, env_steps)
     # USD per million tokens is a thousand nano-USD per token.
     usd = round(1000 * (prompt * spec.usd_per_mtok_in + completion * spec.usd_per_mtok_out))
     return Usage(prompt, completion, calls, env_steps, usd, round(2e9 * spec.params_b * (prompt + completion)))
@@ -68,16 +71,19 @@ def divide(left: Allowance, weights: Sequence[float]) -> tuple[Allowance, ...]:
     Of each resource every share gets one unit, where there are enough (a call cannot be halved); the rest is divided in
     proportion to `weights` (> 0) and rounded down. Equal weights give equal shares.
     """
-    parts = [Fraction(weight) for weight in weights]  # exact: a float's rounding could hand out more than there is
-    total, n = sum(parts), len(parts)
+    n = len(weights)
+    # Exact: a float's rounding could hand out more than there is. Each weight once: most often all are equal.
+    total = sum(Fraction(weight) * times for weight, times in Counter(weights).items())
 
     def share(amount: int, part: Fraction) -> int:
         if amount >= UNLIMITED:
             return amount
         least = int(amount >= n)
-        return least + int(max(amount - least * n, 0) * part / total)
+        return least + int(max(amount - least * n, 0) * part)
 
-    return tuple(Allowance(*(share(amount, part) for amount in left)) for part in parts)
+    parts = {weight: Fraction(weight) / total for weight in set(weights)}
+    shares = {weight: Allowance(*(share(amount, part) for amount in left)) for weight, part in parts.items()}
+    return tuple(shares[weight] for weight in weights)
 
 
 def cost_terms(usage: Usage, budget: Budget) -> dict[str, float]:

@@ -17,7 +17,7 @@ from nextstep_envs.protocols.base import BaseProtocol
 from nextstep_envs.seeding import stream
 from nextstep_envs.types import Budget
 from nextstep_envs.workers.base import WorkerSpec, draw_pool
-from nextstep_envs.workers.crew import Crew, WorkersArg, build_crew
+from nextstep_envs.workers.crew import Crew, WorkersArg, build_crew, place_of
 from nextstep_envs.worlds.base import World
 from registry import components
 
@@ -90,16 +90,20 @@ def make_setup(
     rules_names = _own_arguments(make_rules)
     rules_kwargs = {k: v for k, v in own_kwargs.items() if k in rules_names}
     world_kwargs = {k: v for k, v in own_kwargs.items() if k not in rules_kwargs}
-    limits = check_budget(change_budget(budget, make_rules.default_budget))
-    crew = build_crew(workers, limits)
+    place = place_of(workers)
+    for name in place.keys() & world_kwargs.keys():
+        raise ConfigError(f"{name}={world_kwargs[name]!r}, but the workers say {place[name]!r}: give one of them")
+    bare = build_world(world, {**place, **world_kwargs}, rules_names, {"show_instruction": False})
+    limits = check_budget(change_budget(budget, getattr(bare, "budget", make_rules.default_budget)))
+    crew = build_crew(workers, limits, bare)
     if pool_size is None:
-        pool_size = max(len(crew.specs) - 1, 1) if split == "train" else len(crew.specs)
+        pool_size = max(len(crew.specs) - 1, 1) if split == "train" and not crew.whole else len(crew.specs)
     if isinstance(pool_size, bool) or not isinstance(pool_size, int) or not 1 <= pool_size <= len(crew.specs):
         raise ConfigError(f"pool_size={pool_size!r} must be between 1 and {len(crew.specs)}, the workers there are")
     names = check_cost_names(cost)
     cost_limits = check_cost_limits(cost_limits)
     rules = make_rules(crew.specs, limits, cost_limits, **rules_kwargs)
-    built = rules.adapt(build_world(world, {"show_instruction": False, **world_kwargs}, rules_names))
+    built = rules.adapt(bare)
     built.ids(split)
     return Setup(
         built, rules, crew, limits, names, cost_limits, split, pool_size, reward == "outcome", interface == "text"
@@ -111,11 +115,18 @@ def _own_arguments(make_rules: Callable[..., Orchestration]) -> tuple[str, ...]:
     return tuple(inspect.signature(make_rules).parameters)[len(inspect.signature(BaseProtocol).parameters) :]
 
 
-def build_world(name: str, kwargs: Mapping[str, Any], others: Sequence[str] = ()) -> World:
-    """The world of that name; `ArgumentError` for one that neither it nor the protocol (`others`) takes."""
+def build_world(
+    name: str, kwargs: Mapping[str, Any], others: Sequence[str] = (), defaults: Mapping[str, Any] | None = None
+) -> World:
+    """The world of that name; `ArgumentError` for an argument that neither it nor the protocol (`others`) takes.
+
+    `defaults` are for worlds that take them.
+    """
     make: Callable[..., World] = components.load("world", name)
     parameters = inspect.signature(make).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    kwargs = {k: v for k, v in (defaults or {}).items() if anything or k in parameters} | dict(kwargs)
+    if not anything:
         for key in kwargs:
             if key not in parameters:
                 known = ", ".join(map(repr, (*parameters, *others)))

@@ -88,6 +88,11 @@ class BatchedVectorEnv(VectorEnv[Any, Any, Any]):
         return self.setup.cost_names
 
     @property
+    def cost_limits(self) -> Mapping[str, float]:
+        """Limits per episode by cost name, in raw units."""
+        return self.setup.cost_limits
+
+    @property
     def budget(self) -> Budget:
         """What one episode may consume."""
         return self.setup.budget

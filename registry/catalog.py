@@ -49,6 +49,24 @@ def _orchestration(id: str, world: str, protocol: str, **kwargs: Any) -> EnvEntr
     )
 
 
+def _questions(id: str, world: str, usd: float) -> EnvEntry:
+    """Whom to ask about a question, on recorded or generated answers, at a mean price of `usd` an episode."""
+    return EnvEntry(
+        id=id,
+        entry_point="nextstep_envs.recorded.env:QuestionRoutingEnv",
+        vector_entry_point="nextstep_envs.recorded.vector:make_vector",
+        kwargs={
+            "world": world,
+            "protocol": "question_routing",
+            "workers": "recorded",
+            "cost": "usd",
+            "cost_limits": {"usd": usd},
+        },
+        world=world,
+        protocol="routing",
+    )
+
+
 _entries: dict[str, EnvEntry] = {
     entry.id: entry
     for entry in (
@@ -62,6 +80,8 @@ _entries: dict[str, EnvEntry] = {
         _orchestration("NextStep/WebShop-Routing-v0", "webshop", "routing"),
         _orchestration("NextStep/WebShop-DAG-v0", "webshop", "dag", cost_limits={"mix": 0.4}),
         _orchestration("NextStep/WebShop-Search-v0", "webshop", "search"),
+        _questions("NextStep/MMLUPro-Routing-v0", "mmlu_pro", usd=600e-6),
+        _questions("NextStep/GSM8K-Routing-v0", "gsm8k", usd=2e-3),
         EnvEntry(
             id="NextStep/TierRouting-v0",
             entry_point="nextstep_envs.tabular:TierRouting",

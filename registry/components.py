@@ -12,12 +12,16 @@ KINDS = ("world", "protocol", "worker", "provider", "tool", "model", "reward_mod
 
 _BUILT_IN = {
     ("world", "webshop"): "nextstep_envs.worlds.webshop.world:WebShopWorld",
+    ("world", "mmlu_pro"): "nextstep_envs.worlds.qa.mmlu_pro:MMLUPro",
+    ("world", "gsm8k"): "nextstep_envs.worlds.mathchat.gsm8k:GSM8K",
     ("protocol", "workflow"): "nextstep_envs.protocols.workflow:WorkflowProtocol",
     ("protocol", "routing"): "nextstep_envs.protocols.routing:RoutingProtocol",
+    ("protocol", "question_routing"): "nextstep_envs.recorded.rules:QuestionRouting",
     ("protocol", "dag"): "nextstep_envs.protocols.dag:DagProtocol",
     ("protocol", "team"): "nextstep_envs.multiagent.team_rules:TeamProtocol",
     ("protocol", "search"): "nextstep_envs.protocols.search:SearchProtocol",
     ("worker", "scripted"): "nextstep_envs.workers.pool:scripted_crew",
+    ("worker", "recorded"): "nextstep_envs.recorded.crew:recorded_crew",
     ("worker", "fake"): "nextstep_envs.workers.chat_crew:fake_crew",
     ("worker", "chat"): "nextstep_envs.workers.chat_crew:chat_crew",
     ("provider", "fake"): "nextstep_envs.providers.fake:FakeProvider",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from nextstep_envs.providers.base import Provider
+from nextstep_envs.providers.flights import Flights
 from nextstep_envs.providers.store import Store
 from nextstep_envs.requests import Request, Result
 
@@ -22,19 +25,29 @@ class CachedProvider:
 
     def __init__(self, provider: Provider, store: Store) -> None:
         self.provider, self.store = provider, store
+        self._flights = Flights()
+
+    def __reduce__(self) -> tuple[type[CachedProvider], tuple[Provider, Store]]:
+        return CachedProvider, (self.provider, self.store)
 
     def perform(self, requests: Sequence[Request]) -> list[Result]:
-        """One result for each request, in order; only those that are not known are asked."""
-        known = [self.store.get(request) for request in requests]
-        missing = [request for request, result in zip(requests, known, strict=True) if result is None]
+        """One result for each request, in order; only those that are not known are asked, equal ones once."""
+        different = {_content(request): request for request in requests}
+        known = {content: result for content, request in different.items() if (result := self.store.get(request))}
+        missing = [request for content, request in different.items() if content not in known]
         answers = self.provider.perform(missing) if missing else ()
-        kept = iter([self.store.put(request, answer) for request, answer in zip(missing, answers, strict=True)])
-        return [next(kept) if result is None else result for result in known]
+        for request, answer in zip(missing, answers, strict=True):
+            known[_content(request)] = self.store.put(request, answer)
+        return [replace(known[_content(request)], id=request.id) for request in requests]
 
     async def answer(self, request: Request) -> Result:
-        """The result of one request."""
-        known = self.store.get(request)
-        return self.store.put(request, await self.provider.answer(request)) if known is None else known
+        """The result of one request; where an equal one is under way in another `answer`, the result of that."""
+
+        async def make() -> Result:
+            known = self.store.get(request)
+            return self.store.put(request, await self.provider.answer(request)) if known is None else known
+
+        return await self._flights.join(_content(request), request.id, make)
 
     def close(self) -> None:
         """Release the provider and close the store's file."""
@@ -42,3 +55,8 @@ class CachedProvider:
             self.provider.close()
         finally:
             self.store.close()
+
+
+def _content(request: Request) -> tuple[Any, int]:
+    """Equal for equal requests, whoever asks."""
+    return request.payload, request.seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 
@@ -13,7 +14,10 @@ Flight = concurrent.futures.Future[Result | None]  # unlike asyncio's, one that 
 
 
 class Flights:
-    """The calls under way, by key. Coroutines of any event loop in any thread may join."""
+    """The calls under way, by key. Coroutines of any event loop in any thread may join.
+
+    A forked process joins none of its parent's: what brings them home was not forked.
+    """
 
     def __init__(self) -> None:
         self._flights: dict[Hashable, Flight] = {}
@@ -28,6 +32,7 @@ class Flights:
             id: that the result is to have.
             make: makes the call.
         """
+        key = os.getpid(), key
         while True:
             mine: Flight = concurrent.futures.Future()
             mine.set_running_or_notify_cancel()  # from here on the cancellation of one who waits cannot reach it

@@ -31,7 +31,7 @@ class ToolProvider:
     they may have effects.
 
     Servers are connected to at first use, on an event loop of this provider's own, so there is one of each whoever
-    calls, from whatever loop or thread.
+    calls, from whatever loop or thread. A forked process starts its own.
 
     Args:
         tools: registered functions.
@@ -47,37 +47,31 @@ class ToolProvider:
         self.timeout_s = timeout_s
         self._tools: Mapping[str, Tool] = {tool.spec.name: tool for tool in tools}
         self._servers = tuple(servers)
-        self._open()
+        # By process id. A forked child inherits its parent's entry, which it must neither use nor finalize.
+        self._sites: dict[int, _Site] = {}
 
     def perform(self, requests: Sequence[Request]) -> list[Result]:
         """One result for each request, in order."""
-        return self._here().run(self._all(requests))
+        return self._site().loop.run(self._all(requests))
 
     async def answer(self, request: Request) -> Result:
         """The result of one request."""
-        return await self._here().wait(self._answer(request))
+        return await self._site().loop.wait(self._answer(request))
 
     def close(self) -> None:
         """Disconnect from servers and end those that were started; the next call connects again."""
-        loop = self._here()
-        if any(session.connected for session in self._sessions.values()):
-            loop.run(self._close())
-        loop.close()
+        site = self._site()
+        if any(session.connected for session in site.sessions.values()):
+            site.loop.run(site.disconnect())
+        site.loop.close()
 
-    def _open(self) -> None:
-        self._sessions = {server.name: McpSession(server, self.timeout_s) for server in self._servers}
-        self._loop, self._pid = BackgroundLoop(), os.getpid()
-
-    def _here(self) -> BackgroundLoop:
-        if self._pid != os.getpid():  # a fork takes no threads along, and the servers are its parent's
-            self._open()
-        return self._loop
+    def _site(self) -> _Site:
+        pid = os.getpid()
+        site = self._sites.get(pid)
+        return site or self._sites.setdefault(pid, _Site(self._servers, self.timeout_s))
 
     async def _all(self, requests: Sequence[Request]) -> list[Result]:
         return list(await asyncio.gather(*map(self._answer, requests)))
-
-    async def _close(self) -> None:
-        await asyncio.gather(*(session.close() for session in self._sessions.values()))
 
     async def _answer(self, request: Request) -> Result:
         asked = request.payload
@@ -112,10 +106,22 @@ class ToolProvider:
             return f"error: {type(error).__name__}: {error}"
 
     def _session(self, name: str) -> McpSession:
-        if name not in self._sessions:
-            known = [*self._tools, *self._sessions]
+        sessions = self._site().sessions
+        if name not in sessions:
+            known = [*self._tools, *sessions]
             raise ConfigError(f"there is no tool or MCP server {name!r}; there are: {', '.join(known) or 'none'}")
-        return self._sessions[name]
+        return sessions[name]
+
+
+class _Site:
+    """All that changes, of one process."""
+
+    def __init__(self, servers: Sequence[McpServer], timeout_s: float) -> None:
+        self.loop = BackgroundLoop()
+        self.sessions = {server.name: McpSession(server, timeout_s) for server in servers}
+
+    async def disconnect(self) -> None:
+        await asyncio.gather(*(session.close() for session in self.sessions.values()))
 
 
 async def _run(tool: Tool, arguments: Mapping[str, Any]) -> Any:

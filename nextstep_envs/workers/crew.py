@@ -16,10 +16,12 @@ from nextstep_envs.requests import Actor
 from nextstep_envs.types import Budget
 from nextstep_envs.workers.base import WorkerSpec
 from nextstep_envs.workers.crew_spec import read_pool
+from nextstep_envs.worlds.base import World
 from registry import components
 
 WorkersArg = str | Mapping[str, Any]
 COMMON = ("kind", "pool", "model", "models")  # settings of every kind
+RECORDED = "recorded"
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,30 @@ class Crew:
         specs: the whole pool, in slot order.
         actors: how each of them works, by worker_id.
         provider: answers their requests; None where they never wait.
+        whole: whether all of them are there in every episode, unless `pool_size` says otherwise.
     """
 
     specs: tuple[WorkerSpec, ...]
     actors: Mapping[str, Actor]
     provider: Provider | None = None
+    whole: bool = False
 
 
-def build_crew(workers: WorkersArg, budget: Budget) -> Crew:
+def build_crew(workers: WorkersArg, budget: Budget, world: World | None = None) -> Crew:
     """Build the workers named by `workers`.
 
     Args:
         workers: one of
 
-            - a kind: "scripted", "fake";
+            - a kind: "scripted", "fake", "recorded";
+            - "recorded:<folder>": the models whose answers are recorded there (see `recorded.load.load_answers`);
             - "<provider>:<model>", such as "openai:gpt-4o-mini": the default pool, each worker a chat with that model;
             - "replay:<file>": the crew that recorded the file (see `store` in `workers.chat_crew`), answering from it;
             - a mapping: `kind`, `pool` (a list of `WorkerSpec` fields), `model` (of every worker that names none),
               `models` (prices by model), and what the kind takes (see `workers.chat_crew`);
             - the path of a YAML file that holds such a mapping.
         budget: of the episode; `call_tokens` bounds a completion.
+        world: where they work; recorded workers answer its questions.
 
     Raises:
         ConfigError: an unknown kind or setting, a missing file or a malformed pool, naming it.
@@ -59,11 +65,28 @@ def build_crew(workers: WorkersArg, budget: Budget) -> Crew:
     if not isinstance(kind, str):
         raise ConfigError(f"workers: kind={kind!r} must be one of {', '.join(components.names('worker'))}")
     make: Callable[..., Crew] = components.load("worker", kind)
+    if kind == RECORDED:
+        return make(world)
     own = list(inspect.signature(make).parameters)[2:]  # after specs and budget
     for name in settings:
         check_choice(f"setting of workers of kind {kind!r}", name, (*COMMON, *own))
     specs = read_pool(settings.get("pool"), settings.get("model", ""), settings.get("models"))
     return make(specs, budget, **{name: value for name, value in settings.items() if name in own})
+
+
+def kind_of(workers: WorkersArg) -> Any:
+    """The kind of workers, as yet unchecked."""
+    return _settings(workers).get("kind")
+
+
+def place_of(workers: WorkersArg) -> Mapping[str, Any]:
+    """What workers say about the world that they are for: recorded ones, where its data and its pool are."""
+    settings = _settings(workers)
+    if settings.get("kind") != RECORDED:
+        return {}
+    from nextstep_envs.recorded.crew import recorded_place
+
+    return recorded_place(settings)
 
 
 def _settings(workers: WorkersArg) -> Mapping[str, Any]:
@@ -76,7 +99,9 @@ def _settings(workers: WorkersArg) -> Mapping[str, Any]:
     name, colon, rest = workers.partition(":")
     if not colon:
         return {"kind": workers}
-    return _recorded(rest) if name == "replay" else {"kind": "chat", "model": workers}
+    if name == RECORDED:
+        return {"kind": RECORDED, "data_dir": rest}
+    return _replayed(rest) if name == "replay" else {"kind": "chat", "model": workers}
 
 
 def _read_yaml(workers: str) -> Mapping[str, Any]:
@@ -92,7 +117,7 @@ def _read_yaml(workers: str) -> Mapping[str, Any]:
     return value
 
 
-def _recorded(path: str) -> Mapping[str, Any]:
+def _replayed(path: str) -> Mapping[str, Any]:
     """The settings of the one crew that recorded a store."""
     from nextstep_envs.providers.store import Store
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,6 +34,7 @@ class Case:
     vector: bool = False
     protocol: str = ""
     pays: str = "end"
+    world: str = ""
 
     def __str__(self) -> str:
         return "-".join((self.id.partition("/")[2], *self.kwargs.values()))
@@ -46,6 +48,8 @@ class Case:
         rng = random.Random(seed)
         if not self.text:
             return lambda observation, info: int(rng.choice(np.flatnonzero(info["action_mask"])))
+        if self.world in ("mmlu_pro", "gsm8k"):
+            return _asker(rng)
         if self.protocol:
             return lambda observation, info: TALKERS[self.protocol](rng)
         return lambda observation, info: _shopper(rng, observation, info)
@@ -80,6 +84,18 @@ def _search(rng: random.Random) -> str:
 TALKERS = {"workflow": _workflow, "routing": _routing, "dag": _dag, "search": _search}
 
 
+def _asker(rng: random.Random) -> Callable[[str, Mapping[str, Any]], str]:
+    """Asks workers whom the first message names, now and then one a second time: an invalid action."""
+    known: list[str] = []
+
+    def act(observation: str, info: Mapping[str, Any]) -> str:
+        if observation.startswith("Task:"):
+            known[:] = re.findall(r"^- (\S+): ", observation, re.M)
+        return '{"finish": true}' if rng.random() < 0.3 else json.dumps({"agent": rng.choice(known)})
+
+    return act
+
+
 def _shopper(rng: random.Random, observation: str, info: Mapping[str, Any]) -> str:
     available = info["available_actions"]
     if available["has_search_bar"]:
@@ -97,7 +113,7 @@ def _cases() -> list[Case]:
         if entry.protocol:
             pays = "always" if entry.protocol == "search" else "end"
             cases += [
-                Case(entry.id, {"interface": name}, name == "text", batched, entry.protocol, pays)
+                Case(entry.id, {"interface": name}, name == "text", batched, entry.protocol, pays, entry.world)
                 for name in ("vector", "text")
             ]
         elif entry.world:

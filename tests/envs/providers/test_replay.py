@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from nextstep_envs.concurrent import ConcurrentEnv
 from nextstep_envs.providers.cached import CachedProvider
 from nextstep_envs.providers.fake import FakeProvider
 from nextstep_envs.providers.replay import MissingCallError, ReplayProvider
+from nextstep_envs.providers.router import Router
 from nextstep_envs.providers.store import Store
 from nextstep_envs.requests import ChatReply, ChatRequest, Message, Request, Result, ToolRequest
+from nextstep_envs.types import Usage
 from tests.conformance.cases import assert_same
 
 TASK = "Subtask: Buy a lamp that is red, has three legs, costs less than 30 dollars and can be folded."
@@ -70,6 +73,80 @@ def test_a_cache_asks_only_what_it_does_not_know(store: Store) -> None:
     assert asyncio.run(cached.answer(ask(1))) == first[0]
     assert cached.perform([ask(1)]) == first[:1]
     assert asked == [1, 2, 3, 4]
+
+
+class Slow(FakeProvider):
+    """Counts what it is asked; each answer tells how many there were before it, and its usage differs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Request] = []
+
+    async def answer(self, request: Request) -> Result:
+        number = len(self.asked)
+        self.asked.append(request)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return replace(self._answer(request), usage=Usage(10 + number, 5, calls=1), waste=Usage(3, 1, calls=1))
+
+
+@pytest.mark.parametrize("slots", [1, 16])
+def test_equal_calls_under_way_are_asked_once_and_charged_to_each_episode_as_a_hit_is(store: Store, slots: int) -> None:
+    made = gym.make("NextStep/WebShop-Workflow-v0", interface="text", split="dev", workers="fake").unwrapped
+    setup, slow = made.setup, Slow()  # type: ignore[attr-defined]
+    assert isinstance(setup.crew.provider, Router)
+    cached = CachedProvider(slow, store)
+    object.__setattr__(setup.crew, "provider", cached)
+    action = json.dumps({"workflow": [{"subtask": "Buy {task}", "worker_id": "tool_use", "access_list": []}]})
+
+    async def play(seeds: list[int]) -> list[Any]:
+        shared = asyncio.Semaphore(slots)
+        shells = [ConcurrentEnv(setup, shared) for _ in seeds]
+        for seed, shell in zip(seeds, shells, strict=True):
+            shell.reset(seed, {"pool": ["tool_use"]})
+        return await asyncio.gather(*(shell.step(action) for shell in shells))
+
+    first, other, again, same = asyncio.run(play([3, 4, 3, 3]))
+    calls = [first[-1]["cost_terms"]["calls"], other[-1]["cost_terms"]["calls"]]
+    assert len(slow.asked) == len({(r.payload, r.seed) for r in slow.asked}) == sum(calls) and min(calls) > 1
+    assert_same(again, first)
+    assert_same(same, first)
+    (hit,) = asyncio.run(play([3]))  # long after
+    assert_same(hit, first)
+    assert first[-1]["books"]["waste"]["calls"] == calls[0] and len(slow.asked) == sum(calls)
+    made.close()
+
+
+def test_where_the_one_who_asks_is_cancelled_another_asks(store: Store) -> None:
+    slow = Slow()
+    cached = CachedProvider(slow, store)
+
+    async def main() -> list[Any]:
+        tasks = [asyncio.create_task(cached.answer(ask(id=f"{i}/0"))) for i in range(3)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    cancelled, second, third = asyncio.run(main())
+    assert isinstance(cancelled, asyncio.CancelledError) and len(slow.asked) == 2
+    assert (second.id, third.id) == ("1/0", "2/0") and replace(third, id="1/0") == second
+
+
+def test_equal_requests_of_one_batch_are_asked_once(store: Store) -> None:
+    asked: list[str] = []
+
+    class Counting(FakeProvider):
+        def perform(self, requests: Sequence[Request]) -> list[Result]:
+            asked.extend(request.id for request in requests)
+            return super().perform(requests)
+
+    cached = CachedProvider(Counting(), store)
+    results = cached.perform([ask(1, id="a"), ask(2, id="b"), ask(1, id="c"), ask(2, id="d")])
+    assert [result.id for result in results] == ["a", "b", "c", "d"] and len(asked) == 2
+    assert results[2:] == [replace(result, id=id) for result, id in zip(results[:2], "cd", strict=True)]
+    copy = pickle.loads(pickle.dumps(CachedProvider(FakeProvider(), store)))
+    assert copy.perform([ask(1, id="e")]) == [replace(results[0], id="e")]
+    copy.close()
 
 
 def test_another_seed_is_a_missing_call_that_names_the_seeds(store: Store) -> None:

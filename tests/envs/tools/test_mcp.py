@@ -108,6 +108,41 @@ def test_a_server_that_dies_is_an_outage_and_is_started_again(stdio: ToolProvide
     assert call(stdio, "test__add", a=1, b=1).error and call(stdio, "test__add", a=1, b=1).value == "2"
 
 
+FORK = """
+import gc, multiprocessing, sys
+from nextstep_envs.providers.tools import ToolProvider
+from nextstep_envs.requests import Request, ToolRequest
+from nextstep_envs.tools.mcp import read_servers
+
+provider = ToolProvider((), read_servers({"test": {"command": sys.executable, "args": [sys.argv[1], "stdio"]}}), 30.0)
+
+def process():
+    return provider.perform([Request("0/0", "tool", ToolRequest("test__process", "{}"), 1)])[0].value
+
+def child(told):
+    told.put(process())
+    gc.collect()  # what it has of its parent's is not to be ended
+
+fork = multiprocessing.get_context("fork")
+mine, told = process(), fork.Queue()
+forked = fork.Process(target=child, args=(told,))
+forked.start()
+assert told.get(timeout=60) != mine
+forked.join(60)
+assert forked.exitcode == 0 and process() == mine
+provider.close()
+print("fine")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_starts_a_server_of_its_own_and_leaves_its_parents_alone() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, SERVER]
+    root = Path(__file__).parents[3]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=4 * PATIENCE_S)
+    assert (ended.stdout, ended.stderr) == ("fine\n", "")
+
+
 def test_a_call_that_takes_too_long_is_an_outage_and_others_go_on() -> None:
     provider = ToolProvider((), read_servers({"test": STDIO}), timeout_s=6.0)
     listing(provider)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,15 +140,40 @@ def test_after_closing_it_can_be_used_again_and_closing_twice_is_fine() -> None:
     provider.close()
 
 
-def test_a_forked_process_runs_a_loop_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider = ToolProvider(TOOLS)
-    request = ask("double", '{"number": 3}')
-    provider.perform([request])
-    parents = provider._loop
-    monkeypatch.setattr("nextstep_envs.providers.tools.os.getpid", lambda: -1)
-    assert provider.perform([request])[0].value == "6" and provider._loop is not parents
-    provider.close()
-    parents.close()
+FORK = """
+import asyncio, multiprocessing, threading
+from tests.envs.tools.test_tool_provider import TOOLS, ToolProvider, ask
+
+provider, request = ToolProvider(TOOLS), ask("double", '{"number": 3}')
+
+def works():
+    return provider.perform([request])[0].value == "6" and asyncio.run(provider.answer(request)).value == "6"
+
+def child(close):
+    assert works() and threading.active_count() == 2
+    if close:
+        provider.close()
+        assert threading.active_count() == 1
+
+assert works()
+for close in (True, False):
+    process = multiprocessing.get_context("fork").Process(target=child, args=(close,), daemon=True)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0, process.exitcode
+    assert works()
+provider.close()
+assert threading.active_count() == 1
+print("fine")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_runs_a_loop_of_its_own_and_leaves_its_parents_alone() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    root = Path(__file__).parents[3]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert (ended.stdout, ended.stderr) == ("fine\n", "")
 
 
 def test_what_nobody_could_answer_is_a_mistake_in_the_wiring() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from nextstep_envs.recorded.generated import WORKERS
 from nextstep_envs.workers.personas import load_personas
 from nextstep_envs.workers.pool import DEFAULT_POOL
 
@@ -24,7 +25,8 @@ def routing(rng: random.Random) -> Call:
     """An agent, sometimes an unknown one, or the end."""
     if rng.random() < 0.1:
         return "terminate", {}, {"finish": True}
-    named = {"agent": rng.choice([*(p.name for p in load_personas()), "nobody"])}
+    agents = (*load_personas(), *WORKERS)  # of the shop and of questions: elsewhere they are unknown
+    named = {"agent": rng.choice([*(agent.name for agent in agents), "nobody"])}
     return "activate", named, named
 
 

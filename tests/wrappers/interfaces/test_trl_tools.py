@@ -193,7 +193,7 @@ def test_an_outage_has_no_reward(entry: Any) -> None:
     if entry.protocol == "workflow":
         environment.assign("{task}", worker, [])
     elif entry.protocol == "routing":
-        environment.activate("web_searcher")
+        environment.activate("web_searcher" if entry.world == "webshop" else worker)
     elif entry.protocol == "dag":
         environment.add_node("{task}", worker, [])
         environment.run()

@@ -1,0 +1,1 @@
+"""Recorded workers: what real models answered, question by question, as workers that never wait."""
