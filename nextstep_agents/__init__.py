@@ -8,13 +8,14 @@ from nextstep_envs.shadow import require_own
 
 require_own("wrappers")
 
-__all__ = ["TrainResult", "train"]
+_HOMES = {"TrainResult": "learning.result", "load_policy": "policies.trained", "train": "training"}
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     # Lazy: the command must be able to say that torch is missing.
-    if name in __all__:
-        from nextstep_agents import training
+    if name in _HOMES:
+        from importlib import import_module
 
-        return getattr(training, name)
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

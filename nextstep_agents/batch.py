@@ -44,6 +44,11 @@ class Batch:
         return self.tokens.shape[0]
 
     @property
+    def continuous(self) -> bool:
+        """Whether actions are vectors, which `inputs` holds, rather than tokens."""
+        return any(name.startswith("action.") for name in self.inputs)
+
+    @property
     def returns(self) -> Tensor:
         """Undiscounted return of each row, [B]."""
         return self.rewards.sum(1)

@@ -11,10 +11,13 @@ from nextstep_envs.errors import MissingExtraError, NextStepError
 USAGE = """usage: nextstep <command> [overrides]
 
   envs                      list the environment ids
-  train [key=value ...]     train an orchestrator, then compare it with baselines on held-out tasks
+  train [key=value ...]     train a language model, then compare it with baselines on held-out tasks
                             for example: nextstep train seed=1 total_steps=40 grpo.group_size=4
                             frozen settings: nextstep train experiment=smoke
                             all settings: nextstep train --help
+  train policy=mlp [...]    train on vectors, under budgets, on any Gymnasium or parallel environment
+                            for example: nextstep train policy=mlp env=NextStep/TierRouting-v0 algorithm=p3o
+                            all settings: nextstep train policy=mlp --help
   rollout [key=value ...]   play a policy on many episodes side by side and write down what happened
                             for example: nextstep rollout policy=general.shop episodes=1000 split=dev out=runs/mine
                             killed or stopped? repeat it with resume=true
@@ -65,13 +68,20 @@ def _envs(arguments: Sequence[str]) -> int:
 
 
 def _train(overrides: Sequence[str]) -> int:
+    mlp = "policy=mlp" in overrides
     try:
         import hydra  # noqa: F401
         import rich  # noqa: F401
         import torch  # noqa: F401
-        import transformers  # noqa: F401
+
+        if not mlp:
+            import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "agents", "nextstep train") from error
+    if mlp:
+        from nextstep_agents.learning.command import command
+
+        return command(overrides)
     from omegaconf import OmegaConf
     from rich.console import Console
     from transformers.utils import logging
@@ -128,7 +138,7 @@ def _defaults() -> Any:
 
 def _train_with(settings: Any, console: Any) -> int:
     from nextstep_agents.evaluation.table import compare, save_scores, show, summary, write
-    from nextstep_agents.training import run
+    from nextstep_agents.llm_training import run
 
     result = run(settings)
     console.print(f"Trained: {result.folder} (policy, checkpoints, metrics.csv, tensorboard, traces)")

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nextstep_envs.errors import ConfigError
 
 if TYPE_CHECKING:
+    from nextstep_agents.learning.run_settings import RunSettings
     from nextstep_agents.rollouts.settings import RolloutSettings
     from nextstep_agents.settings import TrainSettings
 
@@ -25,6 +26,13 @@ def compose_train(overrides: Sequence[str]) -> TrainSettings:
     from nextstep_agents.settings import TrainSettings
 
     return compose_settings("train", TrainSettings, overrides)
+
+
+def compose_train_mlp(overrides: Sequence[str]) -> RunSettings:
+    """The settings of `nextstep train policy=mlp <overrides>`; see `compose_settings`."""
+    from nextstep_agents.learning.run_settings import RunSettings
+
+    return compose_settings("train_mlp", RunSettings, overrides)
 
 
 def compose_rollout(overrides: Sequence[str]) -> RolloutSettings:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from nextstep_agents.engines.types import Engine
 from nextstep_agents.policies.dialogue import Dialogue
 from nextstep_envs.errors import NextStepError
 from nextstep_envs.seeding import derive
+from nextstep_envs.together import Together, Turn
 
 StopReason = Literal["finished", "failed", "turn_limit", "token_limit"]
 
@@ -108,17 +110,22 @@ def rollout(
     temperature: float,
     seed: int,
 ) -> list[Episode]:
-    """Play one episode per start, `len(envs)` at a time; `seed` names the engine's randomness."""
+    """Play one episode per start, `len(envs)` at a time; `seed` names the engine's randomness.
+
+    The orchestrator answers turn by turn for all of them; in each turn, what their workers ask of models is answered
+    side by side.
+    """
     episodes: list[Episode] = []
-    for wave, begin in enumerate(range(0, len(starts), len(envs))):
-        part = starts[begin : begin + len(envs)]
-        episodes += _play(envs[: len(part)], dialogue, engine, part, limits, temperature, derive(seed, "wave", wave))
+    with closing(Together(envs)) as together:
+        for wave, begin in enumerate(range(0, len(starts), len(envs))):
+            part = starts[begin : begin + len(envs)]
+            episodes += _play(together, dialogue, engine, part, limits, temperature, derive(seed, "wave", wave))
     _check_groups(episodes)
     return episodes
 
 
 def _play(
-    envs: Sequence[gym.Env[str, str]],
+    together: Together,
     dialogue: Dialogue,
     engine: Engine,
     starts: Sequence[Start],
@@ -128,7 +135,7 @@ def _play(
 ) -> list[Episode]:
     episodes = [Episode(start) for start in starts]
     encoded: dict[str, list[int]] = {}  # rows of a group open with the same message
-    for env, episode in zip(envs, episodes, strict=True):
+    for env, episode in zip(together.envs, episodes, strict=False):  # the last wave may have fewer episodes
         message, info = reset(env, episode.start)
         episode.task_id = str(info["task_id"])
         if message not in encoded:
@@ -153,11 +160,13 @@ def _play(
         for row, completion in zip(active, completions, strict=True):
             episode = episodes[row]
             episode.add(completion.tokens, completion.logprobs)
-            answer = dialogue.decode(completion.tokens)
-            episode.answers.append(answer)
+            episode.answers.append(dialogue.decode(completion.tokens))
             episode.lengths.append(len(completion.tokens))
             episode.cut += completion.stop == "length"
-            message = _step(envs[row], episode, answer)
+        turns = together.step(active, [episodes[row].answers[-1] for row in active])
+        for row, completion, result in zip(active, completions, turns, strict=True):
+            episode = episodes[row]
+            message = _add_turn(episode, result)
             if episode.stop is None and turn + 1 < limits.turns:  # a message that nobody answers teaches nothing
                 episode.add(dialogue.following(message, ended=completion.stop == "end"))
     for episode in episodes:
@@ -173,8 +182,9 @@ def reset(env: gym.Env[str, str], start: Start) -> tuple[str, dict[str, Any]]:
     return env.reset(seed=start.seed, options=options)
 
 
-def _step(env: gym.Env[str, str], episode: Episode, answer: str) -> str:
-    message, reward, terminated, truncated, info = env.step(answer)
+def _add_turn(episode: Episode, result: Turn) -> Any:
+    """Note what a decision brought; the message that follows."""
+    message, reward, terminated, truncated, info = result
     episode.rewards.append(float(reward))
     episode.costs.append(np.array(info.get("costs", ()), np.float64))
     episode.invalid += bool(info.get("invalid_action", False))

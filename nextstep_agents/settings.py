@@ -1,13 +1,13 @@
-"""Everything a training run can be told, in one place: the schema of `train(...)` and of `nextstep train`."""
+"""Everything that a language model's training can be told: the schema of `train(policy="llm")`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from nextstep_agents.algorithms.grpo import GRPO
-from nextstep_agents.algorithms.update import UpdateSettings
+from nextstep_agents.learning.settings import ALGORITHMS as MLP_ALGORITHMS
+from nextstep_agents.overrides import changed
 from nextstep_agents.policies.llm import LLMSettings
 from nextstep_agents.rollout import Limits
 from nextstep_agents.warmstart import WarmStart
@@ -55,6 +55,7 @@ class TrainSettings:
         learning_rate: of AdamW. It warms up over 5 steps and then falls linearly to a tenth. 1e-3 suits a new model
             of a million parameters; 1e-5 a pretrained one of billions.
         temperature: of sampling in training.
+        micro_groups: groups per forward and backward pass, which bounds memory and changes nothing else.
         max_masked_rate: share of failed episodes above which training stops.
         checkpoint_every: training steps between checkpoints.
         threads: CPU threads of torch; with small matrices more than one is slower on a busy machine.
@@ -80,15 +81,23 @@ class TrainSettings:
     resume: bool = False
     llm: LLMSettings = field(default_factory=LLMSettings)
     warm_start: WarmStart = field(default_factory=WarmStart)
-    grpo: GRPO = field(default_factory=lambda: GRPO(groups_per_step=32, kl=0.3, kl_end=0.02))
-    update: UpdateSettings = field(default_factory=lambda: UpdateSettings(micro_groups=32))
+    grpo: GRPO = field(
+        default_factory=lambda: GRPO(
+            groups_per_step=32, kl=0.3, kl_end=0.02, epochs=1, minibatches=1, entropy=0.0, max_grad_norm=1.0
+        )
+    )
+    micro_groups: int = 32
     limits: Limits = field(default_factory=Limits)
     evaluation: Evaluation = field(default_factory=Evaluation)
 
     def __post_init__(self) -> None:
+        if self.algorithm in MLP_ALGORITHMS and self.algorithm not in ALGORITHMS:
+            raise ConfigError(f"algorithm={self.algorithm!r} trains on vectors only; add policy=mlp, or take 'grpo'")
         check_choice("algorithm", self.algorithm, ALGORITHMS)
         check_choice("policy", self.policy, POLICIES)
-        for name in ("total_steps", "checkpoint_every", "threads"):
+        if self.grpo.groups_per_step is None:
+            raise ConfigError("grpo.groups_per_step=None must be a whole number >= 1 for a language model")
+        for name in ("total_steps", "checkpoint_every", "threads", "micro_groups"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("learning_rate", "temperature"):
@@ -97,6 +106,12 @@ class TrainSettings:
         if self.cost_weight < 0:
             raise ConfigError(f"cost_weight={self.cost_weight} must be >= 0")
 
+    @property
+    def episodes(self) -> int:
+        """Episodes of a training step."""
+        assert self.grpo.groups_per_step is not None
+        return self.grpo.group_size * self.grpo.groups_per_step
+
 
 def make_settings(**given: Any) -> TrainSettings:
     """Settings with some fields changed; a nested group takes a mapping of its own fields.
@@ -104,16 +119,5 @@ def make_settings(**given: Any) -> TrainSettings:
     Raises:
         ConfigError: an unknown field or a value out of range, naming it.
     """
-    settings: TrainSettings = _changed(TrainSettings(), given, "")
+    settings: TrainSettings = changed(TrainSettings(), given)
     return settings
-
-
-def _changed(settings: Any, given: Mapping[str, Any], where: str) -> Any:
-    changes: dict[str, Any] = {}
-    for name, value in given.items():
-        check_choice(f"setting {where}{name}", name, [f.name for f in fields(settings)])
-        current = getattr(settings, name)
-        if is_dataclass(current) and isinstance(value, Mapping):
-            value = _changed(current, value, f"{where}{name}.")
-        changes[name] = value
-    return replace(settings, **changes)

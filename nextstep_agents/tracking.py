@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 
 class Tracker:
@@ -20,6 +19,8 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, resume_step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only runs with a folder need it
+
         self.folder, self.resume_step = folder, resume_step
         folder.mkdir(parents=True, exist_ok=True)
         self._board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1)
@@ -80,8 +81,6 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 class Bar:
     """A progress bar that shows itself before the first step ends. Where there is no terminal, it prints lines."""
 
-    EVERY = 10  # steps between lines
-
     def __init__(self, quiet: bool = False) -> None:
         columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(
@@ -94,7 +93,7 @@ class Bar:
         )
         self._task: Any = None
         self._lines = not self._progress.console.is_terminal and not quiet
-        self._name, self._done, self._total = "", 0, 0
+        self._name, self._done, self._total, self._every = "", 0, 0, 1
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -103,16 +102,16 @@ class Bar:
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._progress.stop()
 
-    def begin(self, name: str, total: int, done: int = 0) -> None:
-        """Start a phase."""
+    def begin(self, name: str, total: int, done: int = 0, every: int = 10) -> None:
+        """Start a phase of so many steps, with a line after `every` of them."""
         self._task = self._progress.add_task(name, total=total, completed=done, note="")
-        self._name, self._done, self._total = name, done, total
+        self._name, self._done, self._total, self._every = name, done, total, every
         if self._lines:
             self._progress.console.print(f"{name}: {total} steps")
 
-    def step(self, note: str = "") -> None:
-        """One step is done."""
-        self._progress.update(self._task, advance=1, note=note)
-        self._done += 1
-        if self._lines and (self._done % self.EVERY == 0 or self._done == self._total):
+    def step(self, note: str = "", count: int = 1) -> None:
+        """One step, or several, are done."""
+        self._progress.update(self._task, advance=count, note=note)
+        before, self._done = self._done, self._done + count
+        if self._lines and (self._done // self._every > before // self._every or self._done == self._total):
             self._progress.console.print(f"{self._name} {self._done}/{self._total}  {note}")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from nextstep_agents.algorithms.losses import masked_log_ratio
-from nextstep_agents.algorithms.objectives import Objective, masked_sum
+from nextstep_agents.algorithms.objectives import Objective, WholeBatch, masked_sum
 from nextstep_agents.algorithms.types import Actor, Estimates, Memory
 from nextstep_agents.algorithms.update import TrainingError
 from nextstep_agents.batch import Batch
 from nextstep_envs.errors import ConfigError
+
+DECISIONS = 256  # of an optimiser step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +25,29 @@ class FirstOrder(ABC):
 
     Attributes:
         epochs: passes over a round.
-        minibatches: optimiser steps of a pass, by whole episodes.
+        minibatches: optimiser steps of a pass, by whole episodes; None: one for about `DECISIONS` decisions.
         target_kl: no further pass once the mean KL from the round's own policy exceeds this.
-        entropy: weight of the entropy bonus in the first round; it falls linearly to 0 in the last.
+        entropy: weight of the entropy bonus in the first round; it falls linearly to a tenth in the last. Without it
+            a policy under a budget can end on the nearest deterministic one: what it never tries has no gradient.
+            None: 0.02 for choices, and 0 for continuous actions, whose entropy has no bound.
         max_grad_norm: gradients are scaled down to this norm.
     """
 
     epochs: int = 4
-    minibatches: int = 1
+    minibatches: int | None = None
     target_kl: float = 0.03
-    entropy: float = 0.01
+    entropy: float | None = None
     max_grad_norm: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value} must be at least 1")
         for name in ("target_kl", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}={getattr(self, name)} must be > 0")
-        if self.entropy < 0:
+        if self.entropy is not None and self.entropy < 0:
             raise ConfigError(f"entropy={self.entropy} must be >= 0")
 
     @abstractmethod
@@ -63,9 +70,39 @@ class FirstOrder(ABC):
         metrics |= descend(actor, optimiser, batch, objective, self, seed)
         return memory, metrics
 
-    def entropy_now(self, estimates: Estimates) -> float:
+    def steps_per_pass(self, batch: Batch) -> int:
+        """Optimiser steps of one pass over a batch."""
+        if self.minibatches is not None:
+            return self.minibatches
+        return max(1, min(len(batch), round(int(batch.decisions.sum()) / DECISIONS)))
+
+    def entropy_now(self, batch: Batch, estimates: Estimates) -> float:
         """Weight of the entropy bonus in this round."""
-        return self.entropy * (1 - estimates.progress)
+        return self.first_entropy(batch) * (1 - 0.9 * estimates.progress)
+
+    def first_entropy(self, batch: Batch) -> float:
+        """Weight of the entropy bonus in the first round."""
+        if self.entropy is not None:
+            return self.entropy
+        return 0.0 if batch.continuous else 0.02
+
+
+def in_proportion(advantage: Tensor, valid: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    """The advantage over the largest smoothed deviation it has had, and the memory of that.
+
+    Not over the deviation of the round: near its end a policy under a budget has little to gain, and noise scaled up to
+    1 would outweigh the entropy bonus and drive it into a corner.
+
+    Args:
+        advantage: [B, K]. valid: bool [B, K].
+        memory: holds "spread": the smoothed deviation and the largest one.
+    """
+    kept = advantage[valid]
+    now = float(kept.std(correction=0)) if kept.numel() > 1 else 0.0
+    before = memory.get("spread")
+    smoothed = now if before is None else 0.9 * float(before[0]) + 0.1 * now
+    largest = smoothed if before is None else max(float(before[1]), smoothed)
+    return advantage / (largest or 1.0), {**memory, "spread": np.array([smoothed, largest])}
 
 
 def descend(
@@ -80,13 +117,10 @@ def descend(
     generator = torch.Generator().manual_seed(seed)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     everything = torch.arange(len(batch))
+    count = settings.steps_per_pass(batch)
     metrics: dict[str, float] = {"optimiser_steps": 0.0}
     for _ in range(settings.epochs):
-        parts = (
-            [everything]
-            if settings.minibatches == 1
-            else torch.randperm(len(batch), generator=generator).chunk(settings.minibatches)
-        )
+        parts = [everything] if count == 1 else torch.randperm(len(batch), generator=generator).chunk(count)
         for rows in parts:
             piece = batch if rows is everything else batch.select(rows)
             mask = piece.mask
@@ -99,6 +133,9 @@ def descend(
             metrics["kl"] = kl
             if kl > settings.target_kl:
                 return metrics
+            if isinstance(objective, WholeBatch):
+                with torch.no_grad():
+                    objective = objective.at(batch, logp if rows is everything else actor.log_probs(batch)[0])
             loss, sums = objective.loss(piece, rows, logp, entropy)
             optimiser.zero_grad(set_to_none=True)
             (loss / tokens).backward()

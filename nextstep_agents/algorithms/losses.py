@@ -31,6 +31,11 @@ def clipped(log_ratio: Tensor, advantage: Tensor, low: float, high: float) -> Te
     return ((ratio > 1 + high) & (advantage > 0)) | ((ratio < 1 - low) & (advantage < 0))
 
 
+def k2(log_ratio: Tensor) -> Tensor:
+    r"""Half the squared log-ratio: biased as a value of KL(q, p), yet its gradient in q is that of the KL."""
+    return log_ratio**2 / 2
+
+
 def k3(log_ratio: Tensor) -> Tensor:
     r"""Estimate of KL(q, p) from samples of q: $r - 1 - \log r$ with $r = p/q$; never negative."""
     return log_ratio.exp() - 1 - log_ratio

@@ -19,15 +19,16 @@ from nextstep_envs.errors import ConfigError
 class Ascent:
     r"""$\lambda \leftarrow \max(0, \lambda + \eta (J_C - d)/d)$ once a round, before the policy (Ray et al. 2019).
 
-    Plain ascent, not Adam: a step must be in proportion to the violation.
+    Plain ascent, not Adam: a step must be in proportion to the violation. Multiplier and policy chase each other in
+    circles. A rate that is high and does not fall, against a policy whose rate does, makes the circles small in cost.
 
     Attributes:
-        rate: eta at the start; it falls linearly to a twentieth.
+        rate: eta.
         first: the multiplier before the first round.
         most: an upper bound, which an infeasible budget reaches.
     """
 
-    rate: float = 0.5
+    rate: float = 2.0
     first: float = 0.0
     most: float = 100.0
 
@@ -40,8 +41,7 @@ class Ascent:
 
     def step(self, memory: Memory, excess: Floats, progress: float) -> Memory:
         """The multipliers after a round whose relative excess was `excess` [C]."""
-        rate = self.rate * (1 - 0.95 * progress)
-        return {"multipliers": np.clip(memory["multipliers"] + rate * bounded(excess), 0.0, self.most)}
+        return {"multipliers": np.clip(memory["multipliers"] + self.rate * bounded(excess), 0.0, self.most)}
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class PID:
         most: an upper bound of I and lambda.
     """
 
-    proportional: float = 2.0
-    integral: float = 0.1
+    proportional: float = 4.0
+    integral: float = 0.2
     derivative: float = 0.0
     smoothing: float = 0.5
     delay: int = 10

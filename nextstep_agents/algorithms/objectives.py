@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from nextstep_agents.algorithms.losses import clipped, clipped_surrogate, k3, masked_log_ratio
+from nextstep_agents.algorithms.losses import clipped, clipped_surrogate, k2, k3, masked_log_ratio
 from nextstep_agents.batch import Batch
 
 
@@ -39,6 +39,15 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class WholeBatch(Protocol):
+    """An objective whose loss on some rows depends on all of them."""
+
+    def at(self, batch: Batch, logp: Tensor) -> Objective:
+        """The objective at a policy: log-probabilities [B, T] of the whole batch, before every optimiser step."""
+        ...
+
+
 def per_token(values: Tensor, batch: Batch) -> Tensor:
     """Values by decision [B, K] (or [B, K, C]) as values by token [B, T] (or [B, T, C]); anything at padding."""
     turn = batch.turn.clamp(min=0)
@@ -59,9 +68,11 @@ class ClippedSurrogate:
     $-\min(r A, \mathrm{clip}(r, 1 - low, 1 + high) A) + \beta\,\mathrm{KL}(\pi, \pi_{ref}) - \eta\,\mathrm{H}(\pi)$
 
     Attributes:
-        advantage: [B, K].
+        advantage: [B, K], or by token [B, T].
         low, high: the clip range around 1.
         entropy: eta. kl: beta.
+        by_token: whether the advantage is by token.
+        estimator: of the KL: "k3", or "k2", whose gradient is unbiased.
         sequence: one ratio for each decision, the mean of its tokens' (GSPO, arXiv 2507.18071, eq. 7).
     """
 
@@ -71,6 +82,8 @@ class ClippedSurrogate:
     entropy: float = 0.0
     kl: float = 0.0
     sequence: bool = False
+    by_token: bool = False
+    estimator: str = "k3"
 
     def loss(
         self, batch: Batch, rows: Tensor, logp: Tensor, entropy: Tensor, reference: Tensor | None = None
@@ -80,14 +93,16 @@ class ClippedSurrogate:
         ratio = masked_log_ratio(logp, batch.logprobs, mask)
         if self.sequence:
             ratio = decision_ratio(ratio, batch)
-        advantage = per_token(self.advantage[rows], batch)
+        advantage = self.advantage[rows]
+        advantage = advantage[:, : mask.shape[1]] if self.by_token else per_token(advantage, batch)
         loss = clipped_surrogate(ratio, advantage, self.low, self.high)
         sums = {
             "clip_share": masked_sum(clipped(ratio, advantage, self.low, self.high).to(mask.dtype), mask),
             "entropy": masked_sum(entropy, mask),
         }
         if self.kl and reference is not None:
-            divergence = k3(masked_log_ratio(reference, logp, mask))
+            distance = masked_log_ratio(reference, logp, mask)
+            divergence = k2(distance) if self.estimator == "k2" else k3(distance)
             loss = loss + self.kl * divergence
             sums["kl_reference"] = masked_sum(divergence, mask)
         if self.entropy:

@@ -29,18 +29,24 @@ class Estimates:
     Everything is in common units: rewards over the reward scale, costs over their budgets.
 
     Attributes:
-        advantage: of the reward, [B, K]; None for algorithms without a critic.
-        cost_advantage: [B, K, C]; None likewise. Never standardised: it keeps the units of `excess`.
+        advantage: of the reward, [B, K]; for algorithms without a critic, what was still to come.
+        cost_advantage: [B, K, C], likewise. Never standardised: it keeps the units of `excess`.
         excess: float64 [C]: mean cost of the whole episodes of the round less the budget; > 0 is too much.
+        owners: [C]: the agent that answers for each cost.
         length: mean number of decisions of an episode, T.
         progress: share of the training that is done, 0...1.
+        reward_scale: what rewards were divided by.
+        reference: log-probabilities of the action tokens under a reference policy, [B, T], where there is one.
     """
 
     advantage: Tensor | None
     cost_advantage: Tensor | None
     excess: Floats
+    owners: tuple[int, ...]
     length: float
     progress: float
+    reward_scale: float = 1.0
+    reference: Tensor | None = None
 
 
 class Actor(Protocol):

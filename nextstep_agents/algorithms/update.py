@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from nextstep_agents.algorithms.losses import masked_log_ratio, mismatch
+from nextstep_agents.algorithms.objectives import Objective
 from nextstep_agents.batch import Batch
-from nextstep_envs.errors import ConfigError, NextStepError
+from nextstep_envs.errors import NextStepError
+
+if TYPE_CHECKING:
+    from nextstep_agents.algorithms.first_order import FirstOrder
 
 
 class TrainingError(NextStepError, RuntimeError):
@@ -28,63 +31,45 @@ class Policy(Protocol):
         ...
 
 
-class Algorithm(Protocol):
-    """What an update needs of an algorithm."""
-
-    @property
-    def entropy(self) -> float:
-        """Weight of the entropy bonus."""
-        ...
-
-    def loss(
-        self, batch: Batch, advantage: Tensor, logp: Tensor, entropy: Tensor, reference: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Sums over action tokens: the loss, and what is logged."""
-        ...
-
-
-@dataclass(frozen=True)
-class UpdateSettings:
-    """How a batch becomes optimiser steps.
-
-    Attributes:
-        epochs: passes over the batch.
-        minibatches: optimiser batches a pass is cut into, by whole groups.
-        micro_groups: groups per forward and backward pass, which bounds memory and changes nothing else.
-        max_grad_norm: gradients are scaled down to this norm.
-    """
-
-    epochs: int = 1
-    minibatches: int = 1
-    micro_groups: int = 16
-    max_grad_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "minibatches", "micro_groups", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)!r} must be > 0")
-
-
 def update(
     policy: Policy,
     optimiser: torch.optim.Optimizer,
-    algorithm: Algorithm,
+    objective: Objective,
     batch: Batch,
-    advantage: Tensor,
-    settings: UpdateSettings,
+    settings: FirstOrder,
     temperature: float,
     seed: int,
     reference: Policy | None = None,
+    keep: Tensor | None = None,
+    micro_groups: int = 16,
 ) -> dict[str, float]:
-    """Train on `batch` and return the metrics, means over action tokens; an empty batch changes nothing."""
+    """Train on `batch` and return the metrics, means over action tokens; without rows nothing changes.
+
+    Args:
+        policy, optimiser: what is trained, and how.
+        objective: made for `batch`.
+        batch: the round.
+        settings: how the batch becomes optimiser steps. A pass is cut by whole groups.
+        temperature: of sampling.
+        seed: of the order of the groups.
+        reference: the policy to stay near.
+        keep: rows to train on, bool [B]; None: all.
+        micro_groups: groups per forward and backward pass, which bounds memory and changes nothing else.
+    """
     generator = torch.Generator().manual_seed(seed)
+    rows = torch.arange(len(batch), device=batch.group.device) if keep is None else keep.nonzero()[:, 0]
     log: dict[str, list[float]] = {}
-    for _ in range(settings.epochs):
-        for part in _minibatches(batch.group, settings.minibatches, generator):
-            if float(batch.mask[part].sum()) > 0:
-                metrics = _step(policy, optimiser, algorithm, batch, advantage, part, settings, temperature, reference)
-                for name, value in metrics.items():
-                    log.setdefault(name, []).append(value)
+    for part in _parts(batch.group, rows, settings.epochs, settings.steps_per_pass(batch), generator):
+        if float(batch.mask[part].sum()) == 0:
+            continue
+        bound = settings.target_kl if log else None
+        metrics = _step(
+            policy, optimiser, objective, batch, part, settings, temperature, reference, micro_groups, bound
+        )
+        if metrics is None:
+            break
+        for name, value in metrics.items():
+            log.setdefault(name, []).append(value)
     pick: dict[str, Any] = {"ratio_min": min, "ratio_max": max, "effective_sample_share": min}
     return {name: float(pick.get(name, _mean)(values)) for name, values in log.items()} | {
         "optimiser_steps": float(len(log.get("loss", [])))
@@ -94,50 +79,59 @@ def update(
 def _step(
     policy: Policy,
     optimiser: torch.optim.Optimizer,
-    algorithm: Algorithm,
+    objective: Objective,
     batch: Batch,
-    advantage: Tensor,
     part: Tensor,
-    settings: UpdateSettings,
+    settings: FirstOrder,
     temperature: float,
     reference: Policy | None,
-) -> dict[str, float]:
-    """One optimiser step on the rows `part`: the sum over all its micro-batches, divided once by all its tokens."""
+    micro_groups: int,
+    kl_bound: float | None,
+) -> dict[str, float] | None:
+    """One optimiser step on the rows `part`: the sum over all its micro-batches, divided once by all its tokens.
+
+    None, and no step, if the policy is already further than `kl_bound` from the sampler.
+    """
     optimiser.zero_grad(set_to_none=True)
     tokens = batch.mask[part].sum()
     sums: dict[str, float] = {}
     ratios, masks = [], []
-    for rows in _micro_batches(batch.group, part, settings.micro_groups):
+    for rows in _micro_batches(batch.group, part, micro_groups):
         piece = trim(batch.select(rows))
-        logp, entropy = policy.log_probs(piece, temperature, entropy_gradient=algorithm.entropy > 0)
+        logp, entropy = policy.log_probs(piece, temperature, entropy_gradient=objective.entropy > 0)
         anchor = None
         if reference is not None:
             with torch.no_grad():
                 anchor = reference.log_probs(piece, temperature)[0]
-        loss, logged = algorithm.loss(piece, advantage[rows], logp, entropy, anchor)
+        loss, logged = objective.loss(piece, rows, logp, entropy, anchor)
         (loss / tokens).backward()
         for name, value in {"loss": loss.detach(), **logged}.items():
             sums[name] = sums.get(name, 0.0) + float(value)
         mask = piece.mask
         ratios.append(masked_log_ratio(logp.detach(), piece.logprobs, mask)[mask > 0])
         masks.append(mask[mask > 0])
+    distance = mismatch(torch.cat(ratios), torch.cat(masks))
+    if kl_bound is not None and distance["kl_sampler"] > kl_bound:
+        return None
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
     if not torch.isfinite(norm):
         raise TrainingError(f"the gradient norm is {float(norm)}; lower the learning rate or check the rewards")
     optimiser.step()
     metrics = {name: value / float(tokens) for name, value in sums.items()}
-    return metrics | mismatch(torch.cat(ratios), torch.cat(masks)) | {"grad_norm": float(norm)}
+    return metrics | distance | {"grad_norm": float(norm)}
 
 
-def _minibatches(group: Tensor, count: int, generator: torch.Generator) -> list[Tensor]:
-    """Rows of each optimiser batch; groups stay whole, in random order if there is more than one batch."""
-    names = torch.unique(group)
-    if count == 1:
-        return [torch.arange(len(group), device=group.device)]
-    order = names[torch.randperm(len(names), generator=generator)]
-    parts: Sequence[Tensor] = order.chunk(count)
-    return [torch.isin(group, part).nonzero()[:, 0] for part in parts]
+def _parts(group: Tensor, rows: Tensor, epochs: int, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of each optimiser batch; groups stay whole, in random order if a pass has more than one batch."""
+    names = torch.unique(group[rows])
+    for _ in range(epochs):
+        if count == 1:
+            yield rows
+            continue
+        order = names[torch.randperm(len(names), generator=generator)]
+        for part in order.chunk(count):
+            yield rows[torch.isin(group[rows], part)]
 
 
 def _micro_batches(group: Tensor, part: Tensor, groups: int) -> Iterator[Tensor]:

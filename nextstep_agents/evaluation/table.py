@@ -17,8 +17,9 @@ from nextstep_agents.checkpoint import write_text
 from nextstep_agents.evaluation.baselines import MaskablePPOPolicy, best_fixed_plan, random_policy
 from nextstep_agents.evaluation.play import Scores, play
 from nextstep_agents.evaluation.statistics import Interval, bootstrap, paired
+from nextstep_agents.llm_training import LLMTrainResult, evaluate, make_envs, task_ids
 from nextstep_agents.policies.scripted import FixedPlanPolicy
-from nextstep_agents.training import EVALUATION_SEED, TrainResult, evaluate, make_envs, task_ids
+from nextstep_agents.runs import EVALUATION_SEED
 from nextstep_envs.workers.pool import DEFAULT_POOL
 
 
@@ -36,7 +37,7 @@ class Comparison:
     missing: dict[str, str]
 
 
-def compare(result: TrainResult) -> Comparison:
+def compare(result: LLMTrainResult) -> Comparison:
     """Play the run's policy, its warm start and the baselines on held-out tasks."""
     settings, how = result.settings, result.settings.evaluation
     # With every worker present, as in the test split, so that no plan is ruled out by chance.
@@ -53,7 +54,7 @@ def compare(result: TrainResult) -> Comparison:
     }
     missing = {}
     if how.maskable_ppo and importlib.util.find_spec("sb3_contrib"):
-        episodes = settings.total_steps * settings.grpo.group_size * settings.grpo.groups_per_step
+        episodes = settings.total_steps * settings.episodes
         (train_env,) = make_envs(settings, "train", 1, "vector")
         (vector,) = make_envs(settings, "test", 1, "vector")
         ppo = MaskablePPOPolicy(train_env, episodes, settings.seed)

@@ -71,10 +71,15 @@ class Constraints:
 
     def totals(self, costs: Tensor) -> Tensor:
         """Total costs of each episode, [B, C], of `costs` [B, K, C]."""
-        if self.gamma == 1.0:
-            return costs.sum(1)
-        discount = self.gamma ** torch.arange(costs.shape[1], dtype=costs.dtype)
-        return (costs * discount[:, None]).sum(1)
+        return discounted(costs, self.gamma)
+
+
+def discounted(values: Tensor, gamma: float) -> Tensor:
+    r"""Totals $\sum_t \gamma^t v_t$ of each episode, [B, ...], of `values` [B, K, ...]."""
+    if gamma == 1.0:
+        return values.sum(1)
+    weights = gamma ** torch.arange(values.shape[1], dtype=values.dtype)
+    return (values * weights.view(-1, *[1] * (values.dim() - 2))).sum(1)
 
 
 def make_constraints(

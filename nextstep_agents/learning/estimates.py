@@ -97,10 +97,14 @@ def estimate(
     level = totals[complete].mean(0).numpy() if bool(complete.any()) else np.full(len(constraints), np.nan)
     excess = level - constraints.limits / scales.costs
     length = float(batch.decisions.sum()) / max(float((batch.weight > 0).sum()), 1.0)
-    if critic is None:
-        return Estimates(None, None, excess, length, progress), None
+    common = (excess, constraints.owners, length, progress, scales.reward)
     valid = batch.decisions
     signals = torch.cat([batch.rewards[..., None], batch.costs.float()], 2)
+    discounts = torch.tensor([gamma] + [constraints.gamma] * len(constraints))
+    if critic is None:  # values of 0 and lambda 1: what is still to come
+        nothing = torch.zeros_like(signals)
+        found = _weighted(advantages(signals, nothing, nothing[:, 0], valid, discounts, 1.0), constraints)
+        return Estimates(found[..., 0], found[..., 1:], *common), None
     views = [batch.inputs[f"observation.{i}"] for i in range(len(played.last))]
     values = torch.zeros_like(signals)
     seen = tuple(view[valid] for view in views)
@@ -108,23 +112,29 @@ def estimate(
     last = torch.zeros_like(signals[:, 0])
     if bool(played.truncated.any()):
         last[played.truncated] = critic([view[played.truncated] for view in played.last])
-    discounts = torch.tensor([gamma] + [constraints.gamma] * len(constraints))
     found = advantages(signals, values, last, valid, discounts, lam)
     targets = Targets(seen, values[valid], (found + values)[valid])
-    if constraints.gamma < 1:  # the objective itself is discounted: later decisions weigh less
-        found = found * (constraints.gamma ** torch.arange(found.shape[1]))[:, None]
-    return Estimates(found[..., 0], found[..., 1:], excess, length, progress), targets
+    found = _weighted(found, constraints)
+    return Estimates(found[..., 0], found[..., 1:], *common), targets
+
+
+def _weighted(found: Tensor, constraints: Constraints) -> Tensor:
+    """Where the objective itself is discounted, later decisions weigh less."""
+    if constraints.gamma == 1.0:
+        return found
+    return found * (constraints.gamma ** torch.arange(found.shape[1]))[:, None]
 
 
 def fit(
-    critic: Critic, optimiser: torch.optim.Optimizer, targets: Targets, epochs: int, minibatches: int, seed: int
+    critic: Critic, optimiser: torch.optim.Optimizer, targets: Targets, epochs: int, batch_size: int, seed: int
 ) -> dict[str, float]:
     """Regress the critic on its targets; returns the explained variance of the reward's values before and the loss."""
     generator = torch.Generator().manual_seed(seed)
     loss = torch.zeros(())
     n = len(targets.targets)
+    count = max(1, round(n / batch_size))
     for _ in range(epochs):
-        parts = [None] if minibatches == 1 else torch.randperm(n, generator=generator).chunk(minibatches)
+        parts = [None] if count == 1 else torch.randperm(n, generator=generator).chunk(count)
         for part in parts:
             views = targets.views if part is None else tuple(view[part] for view in targets.views)
             wanted = targets.targets if part is None else targets.targets[part]

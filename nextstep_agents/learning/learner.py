@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import torch
 from nextstep_agents.algorithms.types import Memory
 from nextstep_agents.algorithms.update import TrainingError
 from nextstep_agents.learning.constraints import Constraints
-from nextstep_agents.learning.estimates import Scales, estimate, fit
+from nextstep_agents.learning.estimates import Scales, Targets, estimate, fit
 from nextstep_agents.learning.play import SEED_RANGE, Round, play
 from nextstep_agents.learning.settings import LearnSettings
 from nextstep_agents.learning.stages import Stage
@@ -19,9 +20,11 @@ from nextstep_agents.policies.mlp import Actor, Critic
 from nextstep_agents.rollout import Start
 from nextstep_envs.seeding import derive
 
-ROUND = 4096  # decisions of a round, about, where episodes are long
-MOST, FEWEST = 128, 8  # episodes of a round
+ROUND = 2048  # decisions of a round, about, where episodes are long
+MOST, FEWEST = 128, 8  # episodes of a round; an algorithm with `episodes` has a largest number of its own
 FLOOR = 0.05  # share of the learning rate at the end
+BETAS = (0.5, 0.999)  # of the actor's Adam: with the usual momentum a policy follows its multipliers late, and swings
+OPENING = 40  # passes of the critic over the first round, before its advantages are taken from it
 
 
 @dataclass
@@ -52,7 +55,7 @@ def make_learner(stage: Stage, settings: LearnSettings, constraints: Constraints
     """A new run's learner, its weights drawn from the run's seed."""
     generator = torch.Generator().manual_seed(derive(settings.seed, "weights"))
     actor = Actor(stage.agents, settings.mlp, generator)
-    optimiser = torch.optim.Adam(actor.parameters(), lr=settings.learning_rate, fused=True)
+    optimiser = torch.optim.Adam(actor.parameters(), lr=settings.learning_rate, betas=BETAS, fused=True)
     memory = settings.method.start(len(constraints))
     if not settings.method.critic:
         return Learner(actor, None, optimiser, None, memory)
@@ -78,7 +81,7 @@ def learn_round(
     method, progress = settings.method, min(1.0, learner.steps / settings.total_steps)
     share = 1 - (1 - FLOOR) * progress
     _set_rate(learner.optimiser, settings.learning_rate * share)
-    starts = _starts(learner, settings, method.group_size)
+    starts = _starts(learner, settings, method.group_size, gamma)
     played = play(stage, learner.actor, starts, derive(settings.seed, "actions", learner.round), settings.max_decisions)
     _check(played, settings, len(constraints) > 0)
     raw = constraints.costs(played.batch)
@@ -86,7 +89,11 @@ def learn_round(
     returns = played.batch.returns[played.batch.weight > 0]
     scales = Scales.first(returns, totals, constraints) if learner.scales is None else learner.scales.after(returns)
     batch = scales.of(raw)
-    estimates, targets = estimate(played, batch, learner.critic, constraints, scales, gamma, lam, progress)
+    judge = partial(estimate, played, batch, learner.critic, constraints, scales, gamma, lam, progress)
+    estimates, targets = judge()
+    if learner.round == 0 and targets is not None:  # the size of the first advantages sets a scale
+        _fit(learner, targets, settings, OPENING, share)
+        estimates, targets = judge()
     learner.memory, metrics = method.improve(
         learner.actor,
         learner.optimiser,
@@ -95,12 +102,8 @@ def learn_round(
         learner.memory,
         derive(settings.seed, "update", learner.round),
     )
-    if learner.critic is not None and learner.critic_optimiser is not None and targets is not None:
-        _set_rate(learner.critic_optimiser, settings.critic_learning_rate * share)
-        seed = derive(settings.seed, "critic", learner.round)
-        metrics |= fit(
-            learner.critic, learner.critic_optimiser, targets, settings.critic_epochs, settings.critic_minibatches, seed
-        )
+    if targets is not None:
+        metrics |= _fit(learner, targets, settings, settings.critic_epochs, share)
     learner.actor.take_in(played.batch)
     learner.scales, learner.length = scales, estimates.length
     learner.round += 1
@@ -124,16 +127,17 @@ def learn_round(
     }
 
 
-def episodes_of(learner_length: float, settings: LearnSettings, group_size: int) -> int:
-    """Episodes of the next round, whole groups."""
+def episodes_of(length: float, settings: LearnSettings, group_size: int, gamma: float) -> int:
+    """Episodes of the next round, whole groups; `length` is their mean number of decisions, 0 if unknown."""
     count = settings.episodes
     if count is None:
-        count = int(np.clip(ROUND / max(learner_length, 1.0), FEWEST, MOST))
+        length = length or (1.0 if gamma == 1.0 else ROUND)  # episodes that are cut off are long
+        count = int(np.clip(ROUND / length, FEWEST, getattr(settings.method, "episodes", MOST)))
     return max(1, round(count / group_size)) * group_size
 
 
-def _starts(learner: Learner, settings: LearnSettings, group_size: int) -> list[Start]:
-    count = episodes_of(learner.length, settings, group_size)
+def _starts(learner: Learner, settings: LearnSettings, group_size: int, gamma: float) -> list[Start]:
+    count = episodes_of(learner.length, settings, group_size, gamma)
     return [
         Start(
             derive(settings.seed, "episode", learner.round, i // group_size) % SEED_RANGE,
@@ -142,6 +146,13 @@ def _starts(learner: Learner, settings: LearnSettings, group_size: int) -> list[
         )
         for i in range(count)
     ]
+
+
+def _fit(learner: Learner, targets: Targets, settings: LearnSettings, epochs: int, share: float) -> dict[str, float]:
+    assert learner.critic is not None and learner.critic_optimiser is not None
+    _set_rate(learner.critic_optimiser, settings.critic_learning_rate * share)
+    seed = derive(settings.seed, "critic", learner.round)
+    return fit(learner.critic, learner.critic_optimiser, targets, epochs, settings.critic_batch_size, seed)
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

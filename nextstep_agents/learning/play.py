@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextstep_agents.algorithms.update import TrainingError
 from nextstep_agents.batch import Batch
 from nextstep_agents.learning.stages import Moved, Seen, Stage
 from nextstep_agents.policies.mlp import Actor
 from nextstep_agents.rollout import Start
 
+LONGEST = 100_000  # decisions of an episode that is taken for endless
 SEED_RANGE = 2**31  # of environment seeds: what every third-party environment takes
 
 
@@ -52,6 +54,9 @@ def play(
         max_decisions: stop an episode after so many; it is bootstrapped and its totals are not judged.
         seed: of the actions.
         greedy: take the likeliest action instead of a sample.
+
+    Raises:
+        TrainingError: an episode does not end.
     """
     generator = torch.Generator().manual_seed(seed)
     waiting = list(range(len(starts)))[::-1]
@@ -72,11 +77,13 @@ def play(
         moved = stage.step(slots, actions)
         steps.append((rows, length[rows], seen, actions, logps, moved))
         length[rows] += 1
+        if length.max() > LONGEST:
+            raise TrainingError(f"an episode goes on after {LONGEST} decisions; set max_decisions, or add a TimeLimit")
         cut = np.zeros(len(rows), bool)
         if max_decisions is not None:
             cut = (length[rows] >= max_decisions) & ~moved.terminated & ~moved.truncated
         over = moved.terminated | moved.truncated | cut
-        ends[:, rows] = np.stack([moved.truncated | cut, moved.failed, cut])
+        ends[:, rows] = np.stack([moved.truncated & ~moved.terminated | cut, moved.failed, cut])
         seen = moved.seen
         if over.any():
             for at in np.flatnonzero(over):

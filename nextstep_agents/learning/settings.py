@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from nextstep_agents.algorithms.grpo import GRPO
+from nextstep_agents.algorithms.macpo import MACPO
+from nextstep_agents.algorithms.p3o import P3O
 from nextstep_agents.algorithms.ppo_lagrangian import PIDLagrangian, PPOLagrangian
+from nextstep_agents.algorithms.reinforce import Reinforce
+from nextstep_agents.algorithms.reinforce_pp import ReinforcePlusPlus
 from nextstep_agents.algorithms.types import Algorithm
 from nextstep_agents.learning.constraints import Chance
+from nextstep_agents.overrides import changed
 from nextstep_agents.policies.mlp import MLPSettings
 from nextstep_envs.errors import ConfigError, check_choice
 
-ALGORITHMS: tuple[str, ...] = ("ppo_lagrangian", "pid_lagrangian")
+ALGORITHMS: tuple[str, ...] = ("ppo_lagrangian", "pid_lagrangian", "p3o", "macpo", "grpo", "reinforce", "reinforce_pp")
 CONSTRAINED = ("ppo_lagrangian", "pid_lagrangian", "p3o", "macpo")  # they keep the environment's own budgets by default
 
 
@@ -33,7 +39,7 @@ class LearnSettings:
         gae_lambda: None: 1 if gamma is 1, else 0.95.
         learning_rate: of the actor at the start; it falls linearly to a twentieth. See docs/constrained.md.
         critic_learning_rate: likewise.
-        critic_epochs, critic_minibatches: passes over a round, and optimiser steps of a pass.
+        critic_epochs, critic_batch_size: passes over a round, and decisions of an optimiser step, about.
         max_masked_rate: share of failed episodes above which training stops.
         threads: CPU threads of torch.
         chance: add chance constraints; None: none.
@@ -49,16 +55,21 @@ class LearnSettings:
     max_decisions: int | None = None
     gamma: float | None = None
     gae_lambda: float | None = None
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     critic_learning_rate: float = 1e-2
     critic_epochs: int = 4
-    critic_minibatches: int = 1
+    critic_batch_size: int = 256
     max_masked_rate: float = 0.02
     threads: int = 1
     chance: Chance | None = None
     mlp: MLPSettings = field(default_factory=MLPSettings)
     ppo_lagrangian: PPOLagrangian = field(default_factory=PPOLagrangian)
     pid_lagrangian: PIDLagrangian = field(default_factory=PIDLagrangian)
+    p3o: P3O = field(default_factory=P3O)
+    macpo: MACPO = field(default_factory=MACPO)
+    grpo: GRPO = field(default_factory=GRPO)
+    reinforce: Reinforce = field(default_factory=Reinforce)
+    reinforce_pp: ReinforcePlusPlus = field(default_factory=ReinforcePlusPlus)
 
     def __post_init__(self) -> None:
         check_choice("algorithm", self.algorithm, ALGORITHMS)
@@ -69,7 +80,7 @@ class LearnSettings:
             "num_envs",
             "max_decisions",
             "critic_epochs",
-            "critic_minibatches",
+            "critic_batch_size",
             "threads",
         ):
             value = getattr(self, name)
@@ -90,8 +101,8 @@ class LearnSettings:
         return chosen
 
 
-def make_learn_settings(**given: Any) -> LearnSettings:
-    """Settings with some fields changed.
+def make_learn_settings(base: LearnSettings | None = None, /, **given: Any) -> LearnSettings:
+    """Settings (the defaults, or `base`) with some fields changed.
 
     A nested group takes a mapping of its own fields; a field of the chosen algorithm or of the networks may also be
     given by its own name: `kappa=2.0`, `hidden=(32,)`.
@@ -99,7 +110,7 @@ def make_learn_settings(**given: Any) -> LearnSettings:
     Raises:
         ConfigError: an unknown field or a value out of range, naming it.
     """
-    base = LearnSettings()
+    base = base or LearnSettings()
     own = {f.name for f in fields(base)}
     algorithm = given.get("algorithm", base.algorithm)
     check_choice("algorithm", algorithm, ALGORITHMS)
@@ -109,25 +120,11 @@ def make_learn_settings(**given: Any) -> LearnSettings:
         nested[group] = {name: given.pop(name) for name in list(given) if name in inner}
     for group, values in nested.items():
         if values:
-            given[group] = {**dict(given.get(group, {})), **values}
+            if not isinstance(given.get(group, {}), Mapping):
+                raise ConfigError(f"{', '.join(values)}: put it into {group}={given[group]!r}, or leave that out")
+            given[group] = {**given.get(group, {}), **values}
     known = sorted(own | {f.name for g in (algorithm, "mlp") for f in fields(getattr(base, g))})
     for name in given:
         check_choice("setting", name, known)
     settings: LearnSettings = changed(base, given)
     return settings
-
-
-def changed(settings: Any, given: Mapping[str, Any]) -> Any:
-    """A frozen dataclass with some fields changed; a nested dataclass takes a mapping of its own fields."""
-    changes: dict[str, Any] = {}
-    for name, value in given.items():
-        check_choice(f"{type(settings).__name__} setting", name, [f.name for f in fields(settings)])
-        current = getattr(settings, name)
-        if is_dataclass(current) and isinstance(value, Mapping):
-            value = changed(current, value)
-        elif name == "chance" and isinstance(value, Mapping):
-            value = Chance(**value)
-        elif isinstance(current, tuple) and isinstance(value, list):
-            value = tuple(value)
-        changes[name] = value
-    return replace(settings, **changes)

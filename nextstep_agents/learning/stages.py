@@ -13,6 +13,7 @@ import numpy.typing as npt
 from nextstep_agents.policies.spaces import AgentSpaces, Flags, Vector
 from nextstep_agents.rollout import Start
 from nextstep_envs.errors import ConfigError
+from nextstep_envs.together import Together
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,11 +68,16 @@ class Stage(Protocol):
 
 
 class SingleStage:
-    """Gymnasium environments, one a slot; `cost_names` () where their infos hold no costs."""
+    """Gymnasium environments, one a slot; `cost_names` () where their infos hold no costs.
+
+    What the workers of all slots ask of models in one step is answered side by side.
+    """
 
     def __init__(self, envs: Sequence[gym.Env[Any, Any]], cost_names: tuple[str, ...]) -> None:
-        self.envs, self.size, self.names, self.cost_names = list(envs), len(envs), ("",), cost_names
-        self.agents = (AgentSpaces(envs[0].observation_space, envs[0].action_space),)
+        self._together = Together(envs)
+        self.envs, self.size, self.cost_names = list(envs), len(envs), cost_names
+        self.names: tuple[str, ...] = ("",)
+        self.agents: tuple[AgentSpaces, ...] = (AgentSpaces(envs[0].observation_space, envs[0].action_space),)
 
     def reset(self, slots: Sequence[int], starts: Sequence[Start]) -> Seen:
         """See `Stage`."""
@@ -80,7 +86,7 @@ class SingleStage:
     def step(self, slots: Sequence[int], actions: Sequence[npt.NDArray[Any]]) -> Moved:
         """See `Stage`."""
         (spaces,) = self.agents
-        results = [self.envs[s].step(spaces.to_env(a)) for s, a in zip(slots, actions[0], strict=True)]
+        results = self._together.step(slots, [spaces.to_env(action) for action in actions[0]])
         observations, rewards, terminated, truncated, infos = zip(*results, strict=True)
         costs = np.array([costs_of(info, self.cost_names) for info in infos]).reshape(len(slots), -1)
         failed = np.array([bool(info.get("mask_sample", False)) for info in infos])
@@ -89,6 +95,7 @@ class SingleStage:
 
     def close(self) -> None:
         """See `Stage`."""
+        self._together.close()
         for env in self.envs:
             env.close()
 
@@ -164,8 +171,9 @@ class VectorStage:
     """
 
     def __init__(self, env: Any, cost_names: tuple[str, ...]) -> None:
-        self.env, self.size, self.names, self.cost_names = env, env.num_envs, ("",), cost_names
-        self.agents = (AgentSpaces(env.single_observation_space, env.single_action_space),)
+        self.env, self.size, self.cost_names = env, env.num_envs, cost_names
+        self.names: tuple[str, ...] = ("",)
+        self.agents: tuple[AgentSpaces, ...] = (AgentSpaces(env.single_observation_space, env.single_action_space),)
         observations, _ = env.reset(seed=0)  # the first reset has to begin all; `reset_mask` serves from then on
         self._masks = self.agents[0].vectors(observations)[1]
 
@@ -183,11 +191,8 @@ class VectorStage:
     def step(self, slots: Sequence[int], actions: Sequence[npt.NDArray[Any]]) -> Moved:
         """See `Stage`."""
         (spaces,) = self.agents
-        if len(slots) == self.size:
-            every = actions[0]
-        else:
-            every = self._masks.argmax(1).astype(np.int64)
-            every[list(slots)] = actions[0]
+        every = self._masks.argmax(1).astype(np.int64)
+        every[list(slots)] = actions[0]  # slots that were freed and taken again are no longer in order
         observations, rewards, terminated, truncated, infos = self.env.step(every)
         index = np.asarray(slots)
         costs, failed = np.zeros((self.size, len(self.cost_names))), np.zeros(self.size, bool)

@@ -36,6 +36,7 @@ class MLPSettings:
     log_std: float = -0.5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))  # JSON and YAML know lists only
         if any(isinstance(units, bool) or not isinstance(units, int) or units < 1 for units in self.hidden):
             raise ConfigError(f"hidden={self.hidden!r} must hold whole numbers >= 1")
 
@@ -47,7 +48,7 @@ def perceptron(
     sizes = [inputs, *hidden, outputs]
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
-        layer = nn.Linear(before, after)
+        layer = nn.utils.skip_init(nn.Linear, before, after)  # which would draw from the global generator
         last = i == len(sizes) - 2
         nn.init.orthogonal_(layer.weight, gain if last else math.sqrt(2), generator=generator)
         nn.init.zeros_(layer.bias)
@@ -108,8 +109,12 @@ class Actor(nn.Module):
             for a in (agents[:1] if self.shared else agents)
         ]
         self.nets = nn.ModuleList(nets)
-        self.log_stds = nn.ParameterList(
-            nn.Parameter(torch.full((0 if a.discrete else a.outputs,), settings.log_std)) for a in agents
+        self.log_stds = nn.ParameterDict(
+            {
+                str(i): nn.Parameter(torch.full((a.outputs,), settings.log_std))
+                for i, a in enumerate(agents)
+                if not a.discrete
+            }
         )
         normalised = [settings.normalise if settings.normalise is not None else not a.bounded for a in agents]
         self.normalisers = nn.ModuleList(
@@ -119,7 +124,7 @@ class Actor(nn.Module):
     def parameters_of(self, agent: int) -> list[nn.Parameter]:
         """What one agent's policy consists of."""
         net = self.nets[0 if self.shared else agent]
-        return [*net.parameters(), *([] if self.agents[agent].discrete else [self.log_stds[agent]])]
+        return [*net.parameters(), *([] if self.agents[agent].discrete else [self.log_stds[str(agent)]])]
 
     def outputs(self, agent: int, vectors: Tensor, mask: Tensor) -> Tensor:
         """Masked logits [n, actions], or means [n, dimensions]."""
@@ -136,7 +141,7 @@ class Actor(nn.Module):
         outputs = self.outputs(agent, vectors, mask)
         if self.agents[agent].discrete:
             return torch.distributions.Categorical(logits=outputs, validate_args=False)
-        deviation = self.log_stds[agent].exp().expand_as(outputs)
+        deviation = self.log_stds[str(agent)].exp().expand_as(outputs)
         normal = torch.distributions.Normal(outputs, deviation, validate_args=False)
         return torch.distributions.Independent(normal, 1, validate_args=False)
 
@@ -148,7 +153,7 @@ class Actor(nn.Module):
             logp = outputs.log_softmax(1)
             action = torch.multinomial(logp.exp(), 1, generator=generator)
             return action[:, 0], logp.gather(1, action)[:, 0]
-        action = outputs + self.log_stds[agent].exp() * torch.randn(outputs.shape, generator=generator)
+        action = outputs + self.log_stds[str(agent)].exp() * torch.randn(outputs.shape, generator=generator)
         return action, self.distribution(agent, vectors, mask).log_prob(action)
 
     @torch.no_grad()
@@ -175,12 +180,12 @@ class Actor(nn.Module):
             every = logits_or_mean.log_softmax(1)
             logp, entropy = every.gather(1, action[:, None])[:, 0], -(every.exp() * every).sum(1)
         else:
-            log_std = self.log_stds[agent]
+            log_std = self.log_stds[str(agent)]
             z = (action - logits_or_mean) * (-log_std).exp()
             constant = log_std.sum() + 0.5 * spaces.outputs * math.log(2 * math.pi)
             logp = -0.5 * (z**2).sum(1) - constant
             entropy = (constant + 0.5 * spaces.outputs).expand_as(logp)
-        zero = torch.zeros(taken.shape)
+        zero = logp.new_zeros(taken.shape)
         return zero.masked_scatter(taken, logp), zero.masked_scatter(taken, entropy)
 
     def decisions(self, batch: Batch, agent: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,17 +28,17 @@ class AgentSpaces:
     action: spaces.Space[Any]
 
     def __post_init__(self) -> None:
+        if not self.inner.is_np_flattenable:
+            raise ConfigError(
+                f"observation space {self.observation} is no vector; for an id with two interfaces take "
+                "interface='vector', for others wrap the environment"
+            )
         if not isinstance(self.action, spaces.Discrete | spaces.Box):
             raise ConfigError(
                 f"action space {self.action} is neither Discrete nor Box; wrap the environment to make it so"
             )
         if isinstance(self.action, spaces.Box) and not np.issubdtype(self.action.dtype, np.floating):
             raise ConfigError(f"action space {self.action} holds no floating point numbers; wrap the environment")
-        if not self.inner.is_np_flattenable:
-            raise ConfigError(
-                f"observation space {self.observation} is no vector; for an id with two interfaces take "
-                "interface='vector', for others wrap the environment"
-            )
 
     @property
     def masked(self) -> bool:
@@ -82,8 +82,8 @@ class AgentSpaces:
         return np.asarray(gym.spaces.utils.flatten(self.inner, inside), np.float32)
 
     def mask(self, observation: Any) -> Flags:
-        """Legal actions, bool [outputs]; all where the observation does not say."""
-        if not self.masked:
+        """Legal actions, bool [outputs]; all where the observation does not say, [1] where actions are continuous."""
+        if not self.masked or not self.discrete:
             return np.ones(self.outputs if self.discrete else 1, bool)
         return np.asarray(observation["action_mask"]).astype(bool)
 
@@ -96,7 +96,7 @@ class AgentSpaces:
         else:
             rows = gym.vector.utils.iterate(gym.vector.utils.batch_space(self.inner, n), inside)
             flat = np.stack([np.asarray(gym.spaces.utils.flatten(self.inner, row), np.float32) for row in rows])
-        if self.masked:
+        if self.masked and self.discrete:
             return flat, np.asarray(observations["action_mask"]).astype(bool)
         return flat, np.ones((n, self.outputs if self.discrete else 1), bool)
 

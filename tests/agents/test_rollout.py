@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -12,8 +16,10 @@ import torch
 from nextstep_agents.engines.types import Completion
 from nextstep_agents.policies.dialogue import Dialogue
 from nextstep_agents.policies.llm import LLMPolicy
-from nextstep_agents.rollout import Limits, RolloutError, Start, describe, rollout, to_batch
+from nextstep_agents.rollout import Episode, Limits, RolloutError, Start, describe, rollout, to_batch
+from nextstep_envs.together import Together, Turn
 from tests.agents.stub import PLANS, StubEnv, plan_text
+from wrappers import CostPenalty, RecordTrace
 
 
 class ScriptedEngine:
@@ -139,3 +145,33 @@ def test_costs_stay_float64_in_raw_units(policy: LLMPolicy) -> None:
     start = next(s for s in map(Start, range(50)) if {"planning", "tool_use", "verification"} <= pool(s))
     batch = to_batch(rollout([StubEnv()], policy.dialogue, engine, [start], Limits(), 1.0, 0))
     assert batch.costs.dtype == torch.float64 and batch.costs.tolist() == [[[3.0]]]
+
+
+def _step_alone(together: Together) -> Callable[[int, Any], Turn]:
+    return lambda row, action: together.envs[row].step(action)
+
+
+@pytest.mark.parametrize("workers", ["scripted", {"kind": "fake", "invalid_rate": 0.2, "latency_s": 0.001}])
+def test_side_by_side_is_one_by_one_to_the_last_byte_of_the_trace(
+    workers: Any, policy: LLMPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = {"subtask": "Buy {task}", "worker_id": "tool_use", "access_list": []}
+    answers = [policy.dialogue.answer(json.dumps(action)) for action in (step, {"finish": True})]
+    starts = [Start(seed, sample, seed) for seed in range(3) for sample in range(2)]
+    limits = Limits(turns=3, new_tokens=400, tokens=8000)
+
+    def play(name: str) -> list[Episode]:
+        kwargs = {"interface": "text", "split": "dev", "workers": workers}
+        made = [gym.make("NextStep/WebShop-Workflow-v0", **kwargs) for _ in range(4)]
+        envs = [RecordTrace(CostPenalty(env, 0.5), tmp_path / name) for env in made]
+        episodes = rollout(envs, policy.dialogue, ScriptedEngine(*answers), starts, limits, 1.0, 0)
+        for env in envs:
+            env.close()
+        return episodes
+
+    together = play("together")
+    monkeypatch.setattr(Together, "step", lambda self, rows, actions: list(map(_step_alone(self), rows, actions)))
+    alone = play("alone")
+    assert [repr(episode) for episode in together] == [repr(episode) for episode in alone]
+    assert (tmp_path / "together").read_bytes() == (tmp_path / "alone").read_bytes()
+    assert all(episode.cost[0] > 0 for episode in together[:4]) and {e.stop for e in together} == {"finished"}

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from nextstep_agents.algorithms.advantages import flat_rows, group_advantages
+from nextstep_agents.algorithms.critic_free import without_budgets
 from nextstep_agents.algorithms.grpo import GRPO
 from nextstep_agents.algorithms.losses import clipped_surrogate, k3, masked_log_ratio, mismatch
-from nextstep_agents.algorithms.update import TrainingError, UpdateSettings, update
+from nextstep_agents.algorithms.objectives import ClippedSurrogate
+from nextstep_agents.algorithms.update import TrainingError, update
 from nextstep_agents.batch import Batch
 from nextstep_agents.policies.llm import LLMPolicy
 from nextstep_envs.errors import ConfigError
@@ -42,12 +44,19 @@ def make(tokens: Any, rewards: Any, group: Any, policy: Table, weight: Any = Non
     return replace(batch, logprobs=policy.log_probs(batch)[0].detach())
 
 
-def step(policy: Table, batch: Batch, settings: UpdateSettings, algorithm: GRPO | None = None) -> torch.Tensor:
+ONCE = {"epochs": 1, "minibatches": 1, "entropy": 0.0, "max_grad_norm": 1.0, "advantage_clip": None}
+
+
+def objective_of(algorithm: GRPO, batch: Batch) -> ClippedSurrogate:
+    return algorithm.objective(batch, without_budgets(batch), algorithm.start(0))[0]
+
+
+def step(policy: Table, batch: Batch, micro_groups: int = 16, **settings: Any) -> torch.Tensor:
     """The gradient of one optimiser step."""
-    algorithm = algorithm or GRPO(advantage_clip=None)
+    algorithm = GRPO(**{**ONCE, **settings})
     optimiser = torch.optim.SGD([policy.logits], lr=0.0)
-    keep = algorithm.keep(batch)
-    update(policy, optimiser, algorithm, batch.select(keep), algorithm.advantages(batch)[keep], settings, 1.0, 0)
+    objective = objective_of(algorithm, batch)
+    update(policy, optimiser, objective, batch, algorithm, 1.0, 0, None, algorithm.keep(batch), micro_groups)
     return torch.zeros(policy.logits.shape) if policy.logits.grad is None else policy.logits.grad.clone()
 
 
@@ -82,13 +91,13 @@ def test_flat_groups_teach_nothing() -> None:
     policy = Table(3, 4)
     tokens = [[0, 1], [1, 2], [2, 3], [3, 0], [0, 0], [1, 1]]
     batch = make(tokens, [1.0, 0.0, 0.5, 0.5, 0.0, 1.0], [0, 0, 1, 1, 2, 2], policy)
-    gradient = step(policy, batch, UpdateSettings())
+    gradient = step(policy, batch)
     assert not gradient[1].any() and gradient[0].any()
     rows = torch.tensor([0, 1, 4, 5])
-    torch.testing.assert_close(step(policy, batch.select(rows), UpdateSettings()), gradient)
+    torch.testing.assert_close(step(policy, batch.select(rows)), gradient)
     allflat = make(tokens, [0.5] * 6, [0, 0, 1, 1, 2, 2], policy)
     policy.logits.grad = None
-    assert not step(policy, allflat, UpdateSettings()).any()
+    assert not step(policy, allflat).any()
 
 
 @pytest.mark.parametrize("micro", [1, 2, 4, 8])
@@ -99,8 +108,8 @@ def test_the_gradient_does_not_depend_on_micro_batches(micro: int) -> None:
     action = torch.arange(6) < torch.randint(1, 7, (16, 1), generator=rng)  # ragged
     rewards = torch.rand(16, generator=rng)
     batch = make(tokens.tolist(), rewards.tolist(), [i // 2 for i in range(16)], policy, action=action.tolist())
-    whole = step(policy, batch, UpdateSettings(micro_groups=8))
-    torch.testing.assert_close(step(policy, batch, UpdateSettings(micro_groups=micro)), whole)
+    whole = step(policy, batch, micro_groups=8)
+    torch.testing.assert_close(step(policy, batch, micro_groups=micro), whole)
 
 
 def test_the_expected_gradient_is_the_exact_one() -> None:
@@ -108,14 +117,14 @@ def test_the_expected_gradient_is_the_exact_one() -> None:
     policy, rewards = Table(1, 3), torch.tensor([0.2, 1.0, 0.5])
     probabilities = policy.logits[0].softmax(0)
     exact = torch.autograd.grad((probabilities * rewards).sum(), policy.logits)[0]
-    algorithm = GRPO(baseline="leave_one_out", scale="none", advantage_clip=None)
+    settings = {"baseline": "leave_one_out", "scale": "none", "max_grad_norm": 1e9}
     total = torch.zeros_like(exact)
     for a in range(3):
         for b in range(3):
             batch = make([[a], [b]], [rewards[a].item(), rewards[b].item()], [0, 0], policy)
             policy.logits.grad = None
             weight = (probabilities[a] * probabilities[b]).detach()
-            total -= weight * step(policy, batch, UpdateSettings(max_grad_norm=1e9), algorithm)
+            total -= weight * step(policy, batch, **settings)
     torch.testing.assert_close(total, exact, atol=1e-6, rtol=1e-5)
 
 
@@ -123,12 +132,12 @@ def test_the_loss_matches_a_finite_difference() -> None:
     policy = Table(2, 4)
     batch = make([[0, 1], [2, 3], [1, 1], [0, 2]], [1.0, 0.0, 0.3, 0.9], [0, 0, 1, 1], policy)
     batch = replace(batch, logprobs=batch.logprobs + torch.tensor([[0.1, -0.3]]))
-    algorithm = GRPO(kl=0.1, entropy=0.01)
-    advantage, reference = algorithm.advantages(batch), batch.logprobs - 0.2
+    objective = objective_of(GRPO(kl=0.1, entropy=0.01), batch)
+    rows, reference = torch.arange(len(batch)), batch.logprobs - 0.2
 
     def loss() -> torch.Tensor:
         logp, entropy = policy.log_probs(batch)
-        return algorithm.loss(batch, advantage, logp, entropy, reference)[0]
+        return objective.loss(batch, rows, logp, entropy, reference)[0]
 
     policy.logits.data = policy.logits.data.double()
     (gradient,) = torch.autograd.grad(loss(), policy.logits)
@@ -146,7 +155,7 @@ def test_tokens_that_were_not_sampled_carry_no_loss() -> None:
     action = [[True, False], [True, True]]
     batch = make([[0, 1], [2, 3]], [1.0, 0.0], [0, 0], policy, action=action)
     other = replace(batch, tokens=torch.tensor([[0, 2], [2, 3]]))
-    torch.testing.assert_close(step(policy, batch, UpdateSettings()), step(policy, other, UpdateSettings()))
+    torch.testing.assert_close(step(policy, batch), step(policy, other))
 
 
 def test_overflow_at_masked_and_clipped_tokens_stays_finite() -> None:
@@ -180,7 +189,7 @@ def test_a_gradient_that_is_not_finite_stops_training() -> None:
     batch = make([[0], [1]], [1.0, 0.0], [0, 0], policy)
     policy.logits.data[0, 0] = float("nan")
     with pytest.raises(TrainingError, match="learning rate"):
-        step(policy, batch, UpdateSettings())
+        step(policy, batch)
 
 
 @pytest.mark.parametrize("bad", [{"group_size": 1}, {"baseline": "median"}, {"scale": "x"}, {"clip": -0.1}])
@@ -198,8 +207,9 @@ def test_a_language_models_gradient_does_not_depend_on_micro_batches(
     gradients = []
     for groups in (3, micro):
         optimiser = torch.optim.SGD(policy.model.parameters(), lr=0.0)
-        settings = UpdateSettings(micro_groups=groups, max_grad_norm=1e9)
-        update(policy, optimiser, GRPO(), batch, advantage, settings, 1.0, 0)
+        algorithm = GRPO(epochs=1, max_grad_norm=1e9)
+        objective = ClippedSurrogate(advantage[:, None].expand_as(batch.rewards), 0.2, 0.2)
+        update(policy, optimiser, objective, batch, algorithm, 1.0, 0, micro_groups=groups)
         gradients.append([p.grad.clone() for p in policy.model.parameters() if p.grad is not None])
     for whole, cut in zip(*gradients, strict=True):
         torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-4)
