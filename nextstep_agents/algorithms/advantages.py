@@ -89,8 +89,8 @@ def against_peers(values: Tensor, valid: Tensor, keys: Sequence[Tensor], leave_o
     Args:
         values: what was still to come at each decision, [B, K].
         valid: decisions that count, bool [B, K].
-        keys: int64 [B, K] each; a decision that is alone under the first key is compared under the next one. Alone under
-            all of them it keeps its value, or becomes 0 if the mean includes it.
+        keys: int64 [B, K] each; a decision that is alone under the first key is compared under the next one. Alone
+            under all of them it keeps its value, or becomes 0 if the mean includes it.
         leave_one_out: False: the mean includes the decision itself, which shrinks every difference by (n - 1) / n.
     """
     kept = values[valid].double()

@@ -38,12 +38,13 @@ class CriticFree(FirstOrder):
         """See `Algorithm`."""
         return self.multiplier.start(costs)
 
-    def weigh(self, estimates: Estimates, memory: Memory) -> tuple[Tensor, Memory]:
-        """What is still to come at every decision as one signal, [B, K], and the memory after the multipliers' step."""
+    def weigh(self, batch: Batch, estimates: Estimates, memory: Memory) -> tuple[Tensor, Memory]:
+        """What was still to come at every decision as one signal, [B, K], and the memory after the round."""
         memory = self.multiplier.step(memory, estimates.excess, estimates.progress)
         assert estimates.advantage is not None and estimates.cost_advantage is not None
         multipliers = torch.as_tensor(memory["multipliers"], dtype=torch.float32, device=estimates.advantage.device)
-        return lagrangian(estimates.advantage, estimates.cost_advantage, multipliers), memory
+        ahead = lagrangian(estimates.advantage, estimates.cost_advantage, multipliers)
+        return torch.where(batch.decisions, ahead, 0.0), memory  # a failed episode may hold anything
 
 
 def without_budgets(batch: Batch, progress: float = 0.0, reference: Tensor | None = None) -> Estimates:

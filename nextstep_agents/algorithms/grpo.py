@@ -108,7 +108,7 @@ class GRPO(CriticFree):
         self, batch: Batch, estimates: Estimates, memory: Memory
     ) -> tuple[ClippedSurrogate, Memory, dict[str, float]]:
         """See `FirstOrder`."""
-        ahead, memory = self.weigh(estimates, memory)
+        ahead, memory = self.weigh(batch, estimates, memory)
         advantage = self.advantages(batch, ahead, self.scale_for(len(estimates.excess)))
         high = self.clip if self.clip_high is None else self.clip_high
         entropy, kl = self.entropy_now(batch, estimates), self.kl_now(estimates.progress)

@@ -110,7 +110,8 @@ class MACPO:
             step, accepted = take_step(view, estimates.excess[own] + drift, now)
             factor = factor * view.ratio().detach()[..., None]
             price = np.where(estimates.excess[own] > SPARE, step.price.numpy(), 0.0)
-            multipliers[own] = SMOOTHING * multipliers[own] + (1 - SMOOTHING) * price
+            past = np.where(multipliers[own] > 0, SMOOTHING, 0.0)  # the first price is taken as it is
+            multipliers[own] = past * multipliers[own] + (1 - past) * price
             metrics[f"case/{agent}"] = float(CASES.index(step.case))
             metrics[f"accepted/{agent}"] = float(accepted is not None)
             metrics[f"tries/{agent}"] = float(accepted.tries if accepted is not None else self.attempts)

@@ -56,7 +56,7 @@ class Reinforce(CriticFree):
         self, batch: Batch, estimates: Estimates, memory: Memory
     ) -> tuple[Objective, Memory, dict[str, float]]:
         """See `FirstOrder`."""
-        advantage, memory = self.weigh(estimates, memory)
+        advantage, memory = self.weigh(batch, estimates, memory)
         if self.baseline == "mean":
             advantage = against_peers(advantage, batch.decisions, [decision_number(batch)])
         if self.raw_rewards:

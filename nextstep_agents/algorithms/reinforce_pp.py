@@ -68,7 +68,7 @@ class ReinforcePlusPlus(CriticFree):
         self, batch: Batch, estimates: Estimates, memory: Memory
     ) -> tuple[Objective, Memory, dict[str, float]]:
         """See `FirstOrder`."""
-        ahead, memory = self.weigh(estimates, memory)
+        ahead, memory = self.weigh(batch, estimates, memory)
         if self.baseline == "group":
             keys = [group_and_number(batch), decision_number(batch)]
             ahead = against_peers(ahead, batch.decisions, keys, leave_one_out=False)

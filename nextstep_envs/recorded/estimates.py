@@ -1,9 +1,9 @@
 r"""How likely each worker is right: read off the question and what others wrote, learnt from training questions.
 
 Ridge regression of "worker w is right" on the question's category and facts (`reading`), and, once worker v has been
-asked, on the facts of v's answer too: W + 1 linear models for each w. A training question's own estimates come from the
-other four of five parts of the training questions, so that a policy learns how far estimates can be trusted; every other
-question's from all of them. Nothing else is ever read, in particular no answer to a question of another split.
+asked, on the facts of v's answer too: W + 1 linear models for each w. A training question's own estimates come from
+the other four of five parts of the training questions, so that a policy learns how far estimates can be trusted; every
+other question's from all of them. What is right is never read of a question of another split.
 """
 
 from __future__ import annotations

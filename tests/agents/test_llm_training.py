@@ -137,7 +137,10 @@ def test_it_learns() -> None:
     settings = LLMSettings(hidden_size=64, intermediate_size=128, layers=1, heads=2, vocab_size=512)
     policy = LLMPolicy.new(settings, [*messages, *(stub.demonstrate(m, rng) for m in messages)], 0)
     warm_start(policy, messages, stub.demonstrate, WarmStart(steps=80, messages_per_step=8, read_messages=False), 0)
-    engine, algorithm = TransformersEngine(policy.model, policy.dialogue.stop), GRPO(epochs=1, entropy=0.0, max_grad_norm=1.0)
+    engine, algorithm = (
+        TransformersEngine(policy.model, policy.dialogue.stop),
+        GRPO(epochs=1, entropy=0.0, max_grad_norm=1.0),
+    )
     optimiser = torch.optim.AdamW(policy.model.parameters(), lr=1e-3, weight_decay=0.0)
     envs, rewards = [stub.StubEnv() for _ in range(128)], []
     for step in range(25):

@@ -60,7 +60,9 @@ class Table:
     def __init__(self, logits: Any) -> None:
         self.logits = torch.tensor(logits, requires_grad=True)
 
-    def log_probs(self, batch: Batch, temperature: float = 1.0, entropy_gradient: bool = False) -> tuple[Tensor, Tensor]:
+    def log_probs(
+        self, batch: Batch, temperature: float = 1.0, entropy_gradient: bool = False
+    ) -> tuple[Tensor, Tensor]:
         every = (self.logits / temperature).log_softmax(-1)[batch.turn.clamp(min=0)]
         picked = every.gather(2, batch.tokens[..., None])[..., 0]
         entropy = -(every.exp() * every).sum(-1)

@@ -12,11 +12,13 @@ from nextstep_agents.algorithms.advantages import flat_rows, group_advantages
 from nextstep_agents.algorithms.critic_free import without_budgets
 from nextstep_agents.algorithms.grpo import GRPO
 from nextstep_agents.algorithms.losses import clipped_surrogate, k3, masked_log_ratio, mismatch
+from nextstep_agents.algorithms.multipliers import PID
 from nextstep_agents.algorithms.objectives import ClippedSurrogate
 from nextstep_agents.algorithms.update import TrainingError, update
 from nextstep_agents.batch import Batch
 from nextstep_agents.policies.llm import LLMPolicy
 from nextstep_envs.errors import ConfigError
+from tests.agents.algorithms.hand import batch_of, estimates_of
 from tests.agents.rows import ragged_batch
 
 
@@ -213,3 +215,52 @@ def test_a_language_models_gradient_does_not_depend_on_micro_batches(
         gradients.append([p.grad.clone() for p in policy.model.parameters() if p.grad is not None])
     for whole, cut in zip(*gradients, strict=True):
         torch.testing.assert_close(cut, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_costs_are_priced_before_groups_are_compared() -> None:
+    """A multiplier of 0.5, returns less costs within the group, no division by a spread."""
+    batch = batch_of([[[0]], [[1]], [[0]], [[1]]], [[1.0], [0.0], [0.5], [0.5]], [0] * 4, [[1.0], [0.0], [0.0], [1.0]])
+    algorithm = GRPO(multiplier=PID(proportional=0.0, integral=0.0, first=0.5))
+    objective, _, _ = algorithm.objective(batch, estimates_of(batch), algorithm.start(1))
+    torch.testing.assert_close(objective.advantage[:, 0], torch.tensor([0.25, -0.25, 0.25, -0.25]) / 1.5)
+
+
+def test_a_decision_can_be_credited_with_what_came_after_it() -> None:
+    batch = batch_of([[[0], [1]], [[0], [1]], [[1]]], [[1.0, 2.0], [0.0, 5.0], [4.0]], [0, 0, 0])
+    found = {
+        credit: objective_of(GRPO(credit=credit, scale="none", baseline="leave_one_out"), batch).advantage
+        for credit in ("episode", "decision")
+    }
+    torch.testing.assert_close(found["episode"], torch.tensor([[-1.5, -1.5], [1.5, 1.5], [0.0, 0.0]]))
+    torch.testing.assert_close(found["decision"], torch.tensor([[-1.5, -3.0], [1.5, 3.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize(("high", "learns"), [(None, False), (0.28, True)])
+def test_a_higher_clip_lets_good_answers_rise_further(high: float | None, learns: bool) -> None:
+    batch = batch_of([[[0]], [[1]]], [[1.0], [0.0]], [0, 0])
+    logp = torch.tensor([[1.25], [1.0]]).log().requires_grad_()  # against a sampler's probability of 1
+    objective = objective_of(GRPO(clip=0.2, clip_high=high, entropy=0.0), batch)
+    loss, sums = objective.loss(batch, torch.arange(2), logp, torch.zeros(2, 1))
+    (gradient,) = torch.autograd.grad(loss, logp)
+    assert bool(gradient[0, 0] != 0) is learns and gradient[1, 0] > 0
+    assert float(sums["clip_share"]) == float(not learns)
+
+
+def test_a_sequence_has_one_ratio_for_each_decision() -> None:
+    """The geometric mean of its tokens' ratios (GSPO), clipped as one."""
+    batch = batch_of([[[0, 1, 2], [0]], [[1], [2]]], [[0.0, 1.0], [0.0, 0.0]], [0, 0])
+    logp = torch.tensor([[0.1, 0.2, 0.6, -0.1], [0.02, 0.0, 0.0, 0.0]])
+    objective = objective_of(GRPO(sequence=True, scale="none", entropy=0.0), batch)
+    loss, _ = objective.loss(batch, torch.arange(2), logp, torch.zeros(2, 4))
+    first = 3 * 0.5 * min(torch.tensor(0.3).exp().item(), 1.2) + 0.5 * torch.tensor(-0.1).exp().item()
+    second = -0.5 * (torch.tensor(0.02).exp().item() + 1)
+    assert float(loss) == pytest.approx(-(first + second), rel=1e-5)
+
+
+def test_no_further_step_once_the_policy_is_far_from_the_sampler() -> None:
+    policy = Table(1, 4)
+    batch = make([[0, 1], [2, 3]], [1.0, 0.0], [0, 0], policy)
+    settings = GRPO(epochs=10, minibatches=1, target_kl=1e-3)
+    optimiser = torch.optim.SGD([policy.logits], lr=1.0)
+    found = update(policy, optimiser, objective_of(settings, batch), batch, settings, 1.0, 0)
+    assert 1 <= found["optimiser_steps"] < 10

@@ -215,6 +215,23 @@ def test_one_agent_without_costs_takes_the_step_of_trpo() -> None:
     assert metrics["case/0"] == 0 and len(memory["multipliers"]) == 0
 
 
+def test_a_step_that_goes_further_than_its_approximation_says_is_shortened() -> None:
+    """A policy that is sure of the wrong choice: the curvature where it stands says little about where it goes."""
+    cmdp = TierRouting()
+    actor = tabular_actor(cmdp)
+    with torch.no_grad():
+        for parameter in actor.parameters():
+            parameter.zero_()
+        actor.nets[0][-1].bias[0] = 4.0
+    old, (batch, reward, _) = table(cmdp, actor), exact_batch(cmdp, actor)
+    free = Estimates(reward, reward[..., None][..., :0], np.zeros(0), (), 1.0, 0.0)
+    settings = MACPO(delta=1.0, damping=1e-6)
+    _, metrics = settings.improve(actor, UNUSED, batch, free, settings.start(0), 0)
+    kl = float((cmdp.mu[:, None] * old * np.log(old / table(cmdp, actor))).sum())
+    assert metrics["tries/0"] > 1 and metrics["accepted/0"] == 1
+    assert 0.1 < kl <= 1.5
+
+
 def test_failed_episodes_teach_nothing() -> None:
     actors = [team_actor(5), team_actor(5)]
     for actor, failed in zip(actors, (0, 1), strict=True):
@@ -287,6 +304,10 @@ def test_multipliers_are_prices_where_a_budget_binds_and_fade_where_it_does_not(
     assert metrics["case/0"] == macpo.CASES.index("recovery") and price > 0
     assert memory["multipliers"] == pytest.approx([0.45 + 0.1 * float(price), 0.45])
     assert start.tolist() == [0.5, 0.5]
+    first, _ = MACPO().improve(actor, UNUSED, batch, estimates, MACPO().start(2), 0)
+    assert first["multipliers"] == pytest.approx(
+        [float(turns[-1 if turns[-1].view.agent == 0 else -2].step.price), 0.0]
+    )
 
 
 def test_one_network_for_all_agents_is_refused() -> None:

@@ -146,9 +146,9 @@ def test_what_workers_ask_of_models_is_answered_side_by_side(monkeypatch: pytest
 
     make = partial(gym.make, "NextStep/WebShop-Workflow-v0", workers={"kind": "fake", "failure_rate": 0.1})
     starts = STARTS[:6]
-    expected = played(SingleStage([make()], ("mix",)), starts)
+    expected = played(SingleStage([make() for _ in range(3)], ("mix",)), starts)
     monkeypatch.setattr(FakeProvider, "perform", alone)
-    stage = SingleStage([make() for _ in range(1)], ("mix",))
+    stage = SingleStage([make() for _ in range(3)], ("mix",))
     assert_equal(played(stage, starts), expected)
     stage.close()
 

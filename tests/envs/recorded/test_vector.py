@@ -27,6 +27,7 @@ KWARGS: tuple[dict[str, Any], ...] = (
     {"answer": "last", "pool_size": 4, "budget": {"steps": 4}, "question_buckets": 0, "text_buckets": 0},
     {"budget": {"usd": 0.001175, "call_tokens": 1}},  # a call that looked possible may be refused
     {"budget": {"tokens": 2630, "call_tokens": 1}, "reward": "none"},
+    {"estimates": True, "question_buckets": 0},
 )
 
 
