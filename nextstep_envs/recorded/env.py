@@ -43,11 +43,12 @@ class QuestionRoutingEnv(OrchestrationEnv[Any]):
         protocol: "question_routing".
         workers: "recorded" (of `data_dir`; without it generated ones), "recorded:<folder>", a pool's YAML file, or live
             models as for `OrchestrationEnv`.
-        data_dir, pool, answer, splits, folds, fold, held_out_categories, held_out_models, skills: of the world (see
-            `QuestionWorld`).
-        question_buckets, text_buckets, estimates: of the vector observation (see `QuestionRouting`).
         pool_size: workers drawn per episode; default all.
-        interface, split, budget, cost, cost_limits, reward, render_mode: as for `OrchestrationEnv`.
+
+    Further arguments are those of the world (`data_dir`, `pool`, `answer`, `splits`, `folds`, `fold`,
+    `held_out_categories`, `held_out_models`, `skills`; see `QuestionWorld`), of the vector observation
+    (`question_buckets`, `text_buckets`, `estimates`; see `QuestionRouting`), and `interface`, `split`, `budget`,
+    `cost`, `cost_limits`, `reward` and `render_mode` as for `OrchestrationEnv`.
 
     ## Version history
     v0: first version.

@@ -40,9 +40,11 @@ class QuestionFeatures:
         answers: the questions.
         workers: their ids, in slot order.
         skills: of each worker in each category [C, W].
-        budget, total: of one episode.
+        budget: of one episode.
+        total: the same as an allowance.
         rule: how the final answer comes about.
-        question_buckets, text_buckets: sizes of the hashes; 0 for none.
+        question_buckets: size of the hash of a question; 0 for none.
+        text_buckets: likewise of an answer.
         row: the board of one episode's state.
         estimates: how likely each worker is right [Q, W + 1, W] (see `recorded.estimates`); None for none.
     """

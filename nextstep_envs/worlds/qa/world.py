@@ -39,8 +39,11 @@ class QuestionWorld(ABC):
         pool: the recorded models: "open" (public weights), "all", a YAML file or its content.
         answer: how the final answer comes about: "vote", "weighted" (by confidence) or "last". Ties go to the
             answer that was given last.
-        splits, folds, fold, held_out_categories, held_out_models: which questions are in which split, and whom can be
-            asked in training (see `recorded.splits.SplitSettings`).
+        splits: which questions are in which split: "file" or "hash" (see `recorded.splits.SplitSettings`).
+        folds: parts for cross-fitting; None: none.
+        fold: the part that is held out.
+        held_out_categories: categories that training does not see.
+        held_out_models: models that training cannot ask.
         skills: where the skills of models by category come from: "pool" (its file; what it does not say, from
             training questions) or "train" (this environment's own training questions only).
 
