@@ -141,6 +141,7 @@ def test_after_closing_it_can_be_used_again_and_closing_twice_is_fine() -> None:
 
 
 FORK = """
+import time
 import asyncio, multiprocessing, threading
 from tests.envs.tools.test_tool_provider import TOOLS, ToolProvider, ask
 
@@ -149,11 +150,17 @@ provider, request = ToolProvider(TOOLS), ask("double", '{"number": 3}')
 def works():
     return provider.perform([request])[0].value == "6" and asyncio.run(provider.answer(request)).value == "6"
 
+def settles(count):
+    until = time.monotonic() + 20
+    while threading.active_count() != count and time.monotonic() < until:
+        time.sleep(0.01)
+    return threading.active_count() == count
+
 def child(close):
-    assert works() and threading.active_count() == 2
+    assert works() and settles(2)
     if close:
         provider.close()
-        assert threading.active_count() == 1
+        assert settles(1)
 
 assert works()
 for close in (True, False):
@@ -163,7 +170,7 @@ for close in (True, False):
     assert process.exitcode == 0, process.exitcode
     assert works()
 provider.close()
-assert threading.active_count() == 1
+assert settles(1)
 print("fine")
 """
 
