@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -21,11 +22,13 @@ class BackgroundLoop:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Wait for a coroutine; it is cancelled where the wait is interrupted (Ctrl-C)."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
+        loop = self._started()
+        waiting: Future[T] = Future()  # made before the coroutine is handed over: an interrupt may come in between
         try:
-            return future.result()
+            loop.call_soon_threadsafe(_start, coroutine, waiting)
+            return waiting.result()
         except BaseException:
-            future.cancel()
+            waiting.cancel()
             raise
 
     async def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -55,3 +58,22 @@ class BackgroundLoop:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         ready.set()
         await self._stop.wait()
+
+
+def _start(coroutine: Coroutine[Any, Any, T], waiting: Future[T]) -> None:
+    """Run a coroutine in this loop; what becomes of it is told to `waiting`, whose cancellation cancels it."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(coroutine)
+
+    def ended(task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            waiting.cancel()
+        elif not waiting.set_running_or_notify_cancel():
+            task.exception()  # seen: nobody waits for it any more
+        elif (error := task.exception()) is not None:
+            waiting.set_exception(error)
+        else:
+            waiting.set_result(task.result())
+
+    task.add_done_callback(ended)
+    waiting.add_done_callback(lambda waiting: loop.call_soon_threadsafe(task.cancel) if waiting.cancelled() else None)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,6 +188,23 @@ def test_an_interrupt_of_the_wait_cancels_what_runs() -> None:
     finally:
         sender.join()
         signal.signal(signal.SIGUSR1, before)
+    assert sleeper.ended.wait(DEADLINE_S)
+    sleeper.loop.close()
+
+
+def test_an_interrupt_while_a_call_is_handed_over_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeper, hand_over = Sleeper(), asyncio.BaseEventLoop.call_soon_threadsafe
+
+    def interrupted(loop: asyncio.BaseEventLoop, *args: Any, **kwargs: Any) -> Any:
+        handle = hand_over(loop, *args, **kwargs)
+        if threading.current_thread() is threading.main_thread() and not sleeper.begun.is_set():
+            sleeper.begun.wait(DEADLINE_S)
+            raise KeyboardInterrupt
+        return handle
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sleeper.loop.run(sleeper.sleep())
     assert sleeper.ended.wait(DEADLINE_S)
     sleeper.loop.close()
 
