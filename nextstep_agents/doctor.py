@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nextstep_envs.errors import ConfigError
-from nextstep_envs.providers.doctor import Diagnosis, examine
+from nextstep_envs.providers.doctor import MODELS, Diagnosis, examine
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def command(arguments: Sequence[str]) -> int:
         The exit status: 1 if a provider fails, else 0.
 
     Raises:
-        ConfigError: an argument that is neither.
+        ConfigError: an argument that is neither, or a provider with settings of which no model is named.
     """
     if any(word in ("-h", "--help") for word in arguments):
         print("nextstep doctor [provider:model ...] [timeout_s=30] ['providers={name: {kind: openai, base_url: ...}}']")
@@ -49,6 +49,10 @@ def command(arguments: Sequence[str]) -> int:
 
         settings = compose_settings("doctor", DoctorSettings, overrides)
     models = [argument for argument in arguments if "=" not in argument]
+    asked = {model.partition(":")[0] for model in models or MODELS.values()}
+    for name in settings.providers:
+        if name not in asked:
+            raise ConfigError(f"providers.{name} has settings and is not asked; name one of its models: {name}:<model>")
     failed = False
     for diagnosis in examine(models, settings.providers, settings.timeout_s):
         print(line(diagnosis), flush=True)

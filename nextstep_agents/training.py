@@ -13,6 +13,7 @@ from nextstep_agents.learning.result import TrainResult
 from nextstep_agents.learning.run import Measure, run
 from nextstep_agents.learning.run_settings import RunSettings, make_run_settings
 from nextstep_agents.learning.settings import CONSTRAINED
+from nextstep_agents.policies.trained import MLPPolicy, TeamPolicy
 from nextstep_agents.runs import Callback
 from nextstep_envs.errors import ConfigError, check_choice
 
@@ -52,6 +53,7 @@ def train(
     resume: bool = False,
     metrics: Measure | None = None,
     quiet: bool = False,
+    start: MLPPolicy | TeamPolicy | None = None,
     **settings: Any,
 ) -> Any:
     """Train a policy on an environment.
@@ -76,6 +78,7 @@ def train(
         resume: go on from the run folder's last checkpoint, bit for bit.
         metrics: of one's own, by name: `metrics(played, policy)` of a `Round` of episodes and the policy after it.
         quiet: show no progress bar.
+        start: a trained policy to begin with instead of a random one, with the same spaces and `hidden`; MLP only.
         **settings: further fields of `RunSettings` (`TrainSettings` for a language model). A group takes a mapping,
             `evaluation={"every": 10}`; fields of the algorithm and of the MLP may stand alone, `hidden=(32,)`.
 
@@ -90,14 +93,15 @@ def train(
     given = {**settings, "seed": seed, "device": device, "log_dir": log_dir, "resume": resume}
     given |= {n: value for n, value in (("algorithm", algorithm), ("total_steps", total_steps)) if value is not None}
     if policy == "llm":
-        for name, value in (("cost_limits", cost_limits), ("metrics", metrics), ("log_level", log_level)):
+        own = {"cost_limits": cost_limits, "metrics": metrics, "log_level": log_level, "start": start}
+        for name, value in own.items():
             if value is not None:
                 raise ConfigError(f"{name}={value!r} is for policy='mlp'; a language model does not take it yet")
         return _train_llm(env_or_id, given, callback, quiet)
     if isinstance(cost_limits, int | float):
         cost_limits = [cost_limits]
     made = make_run_settings(**given, log_level=log_level, cost_limits=cost_limits)
-    return train_mlp(env_or_id, made, callback, metrics, quiet)
+    return train_mlp(env_or_id, made, callback, metrics, quiet, start)
 
 
 def train_mlp(
@@ -106,6 +110,7 @@ def train_mlp(
     callback: Callback | None = None,
     metrics: Measure | None = None,
     quiet: bool = False,
+    start: MLPPolicy | TeamPolicy | None = None,
 ) -> TrainResult:
     """As `train(policy="mlp")`, from settings."""
 
@@ -136,7 +141,7 @@ def train_mlp(
         budgets = zip(constraints.names, constraints.limits.tolist(), constraints.chance, strict=True)
         known = {name: budget for name, budget, bound in budgets if isinf(bound)}
         kept = replace(settings, env=problem.name, cost_limits=known if limits is not None else None)
-        return run(problem, kept, constraints, callback, metrics, quiet, reopen)
+        return run(problem, kept, constraints, callback, metrics, quiet, reopen, start)
     except BaseException:
         problem.close()
         raise

@@ -163,9 +163,11 @@ def check_seeds(seed: int | Sequence[int | None] | None, n: int) -> list[int | N
     if seed is None:
         return [None] * n
     if isinstance(seed, int | np.integer):
-        return [int(seed) + i for i in range(n)]
+        seed = [int(seed) + i for i in range(n)]
     if len(seed) != n:
         raise ConfigError(f"{len(seed)} seeds were given for {n} environments")
+    if wrong := [one for one in seed if one is not None and one < 0]:
+        raise ConfigError(f"seed {wrong[0]} must be >= 0")
     return list(seed)
 
 

@@ -152,7 +152,7 @@ class Trace:
         """Add a step, and the end with the last one."""
         # Made plain now: what the environment lends us may change before the end.
         step = {"action": action, "reward": float(reward)}
-        step |= {name: info[name] for name in ("cost", "costs", "records") if name in info}
+        step |= {name: info[name] for name in ("cost", "costs", "records", "invalid_action") if name in info}
         self.line["steps"].append(plain(step))
         self.line["reward"] += float(reward)
         self.line["cost"] += float(info.get("cost", 0.0))
@@ -173,10 +173,10 @@ class RecordTrace(RecordConstructorArgs, gym.Wrapper[Any, Any, Any, Any]):
 
     A line holds `env_id`, `task_id`, `sample`, the `seed` given to `reset` (null where the environment went on with
     its own), `options`, `messages` (text observations, the first from `reset`), `steps` (each with `action`, `reward`,
-    `cost`, `costs` and `records`), the sums `reward` and `cost`, and how it ended: `terminated`, `truncated`,
-    `outcome`, `budget_exhausted`, `error`, `mask_sample`, `books`. An episode left by `reset` or `close` after its
-    first step is written too, with `terminated` and `truncated` both false. Settings of the environment, where keys
-    might hide, are not written. `wrappers.jsonl.read_lines` reads the file.
+    `cost`, `costs`, `records` and, where infos have it, `invalid_action`), the sums `reward` and `cost`, and how it
+    ended: `terminated`, `truncated`, `outcome`, `budget_exhausted`, `error`, `mask_sample`, `books`. An episode left by
+    `reset` or `close` after its first step is written too, with `terminated` and `truncated` both false. Settings of
+    the environment, where keys might hide, are not written. `wrappers.jsonl.read_lines` reads the file.
 
     Args:
         env: the environment; rewards are those at this point of the wrapper stack.

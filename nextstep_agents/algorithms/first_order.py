@@ -16,7 +16,7 @@ from nextstep_agents.algorithms.update import TrainingError
 from nextstep_agents.batch import Batch
 from nextstep_envs.errors import ConfigError
 
-DECISIONS = 256  # of an optimiser step
+DECISIONS = 512  # of an optimiser step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,9 @@ class FirstOrder(ABC):
         epochs: passes over a round.
         minibatches: optimiser steps of a pass, by whole episodes; None: one for about `DECISIONS` decisions.
         target_kl: no further pass once the mean KL from the round's own policy exceeds this.
-        entropy: weight of the entropy bonus in the first round; it falls linearly to a tenth in the last. Without it
-            a policy under a budget can end on the nearest deterministic one: what it never tries has no gradient.
-            None: 0.02 for choices, and 0 for continuous actions, whose entropy has no bound.
+        entropy: weight of the entropy bonus in the first round; it falls linearly to a twentieth in the last. Without
+            it a policy under a budget can end on the nearest deterministic one: what it never tries has no gradient.
+            None: 0.03 for choices, and 0 for continuous actions, whose entropy has no bound.
         max_grad_norm: gradients are scaled down to this norm.
     """
 
@@ -78,13 +78,13 @@ class FirstOrder(ABC):
 
     def entropy_now(self, batch: Batch, estimates: Estimates) -> float:
         """Weight of the entropy bonus in this round."""
-        return self.first_entropy(batch) * (1 - 0.9 * estimates.progress)
+        return self.first_entropy(batch) * (1 - 0.95 * estimates.progress)
 
     def first_entropy(self, batch: Batch) -> float:
         """Weight of the entropy bonus in the first round."""
         if self.entropy is not None:
             return self.entropy
-        return 0.0 if batch.continuous else 0.02
+        return 0.0 if batch.continuous else 0.03
 
 
 def in_proportion(advantage: Tensor, valid: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

@@ -25,8 +25,8 @@ class Scales:
 
     Attributes:
         reward: the largest smoothed standard deviation of the return so far. The largest, because a policy that
-            becomes certain has a spread of 0.
-        spread: the smoothed standard deviation itself.
+            becomes certain has a spread of 0. Until returns differ, the size of the return, or 1.
+        spread: the smoothed standard deviation itself; 0 until returns differ.
         costs: float64 [C]: each budget; for a budget of 0 the first round's mean cost.
     """
 
@@ -37,17 +37,20 @@ class Scales:
     @staticmethod
     def first(returns: Tensor, totals: Tensor, constraints: Constraints) -> Scales:
         """The scales after the first round: returns [B], totals [B, C] of whole episodes."""
-        spread = float(returns.std(correction=0)) if len(returns) else 0.0
-        spread = spread or float(returns.abs().mean() if len(returns) else 0.0) or 1.0
+        spread = _deviation(returns)
+        reward = spread or (float(returns.abs().mean()) if len(returns) else 0.0) or 1.0
         means = totals.mean(0).numpy() if len(totals) else np.zeros(len(constraints))
         costs = np.where(constraints.limits > 0, constraints.limits, np.where(means > 0, means, 1.0))
-        return Scales(spread, spread, costs)
+        return Scales(reward, spread, costs)
 
     def after(self, returns: Tensor) -> Scales:
         """The scales after another round."""
+        now = _deviation(returns)
+        if not self.spread:  # what the first returns had in common says nothing about how much there is to gain
+            return replace(self, reward=now or self.reward, spread=now)
         if not len(returns):
             return self
-        spread = SMOOTHING * self.spread + (1 - SMOOTHING) * float(returns.std(correction=0))
+        spread = SMOOTHING * self.spread + (1 - SMOOTHING) * now
         return replace(self, reward=max(self.reward, spread), spread=spread)
 
     def of(self, batch: Batch) -> Batch:
@@ -69,6 +72,10 @@ class Scales:
         """From a checkpoint."""
         reward, spread = arrays["scale.reward"].tolist()
         return Scales(reward, spread, arrays["scale.costs"])
+
+
+def _deviation(values: Tensor) -> float:
+    return float(values.std(correction=0)) if len(values) else 0.0
 
 
 @dataclass(frozen=True)
@@ -114,8 +121,23 @@ def estimate(
         last[played.truncated] = critic([view[played.truncated] for view in played.last])
     found = advantages(signals, values, last, valid, discounts, lam)
     targets = Targets(seen, values[valid], (found + values)[valid])
+    if lam == 1.0:  # then values are nothing but a baseline
+        values[valid] = calibrated(targets.values, targets.targets)
+        found = advantages(signals, values, last, valid, discounts, lam)
     found = _weighted(found, constraints)
     return Estimates(found[..., 0], found[..., 1:], *common), targets
+
+
+def calibrated(values: Tensor, targets: Tensor) -> Tensor:
+    r"""A critic's values [N, S] as the best baseline they make: $\bar G + c (V - \bar V)$ with c between 0 and 1.
+
+    A critic of many inputs that has seen few episodes says more about those than about new ones, and a baseline in
+    error adds its variance to the advantage. $c = \mathrm{Cov}(G, V) / \mathrm{Var}(V)$ is a control variate's
+    coefficient: what does not predict the targets G [N, S] is not subtracted from them.
+    """
+    centred = values - values.mean(0)
+    slope = (centred * (targets - targets.mean(0))).sum(0) / (centred**2).sum(0).clamp(min=1e-12)
+    return targets.mean(0) + slope.clamp(0.0, 1.0) * centred
 
 
 def _weighted(found: Tensor, constraints: Constraints) -> Tensor:

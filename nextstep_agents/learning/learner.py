@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,12 +17,13 @@ from nextstep_agents.learning.estimates import Scales, Targets, estimate, fit
 from nextstep_agents.learning.play import SEED_RANGE, Round, play
 from nextstep_agents.learning.settings import LearnSettings
 from nextstep_agents.learning.stages import Stage
-from nextstep_agents.policies.mlp import Actor, Critic
+from nextstep_agents.policies.mlp import Actor, Critic, Normaliser
 from nextstep_agents.rollout import Start
 from nextstep_envs.seeding import derive
 
 ROUND = 2048  # decisions of a round, about, where episodes are long
 MOST, FEWEST = 128, 8  # episodes of a round; an algorithm with `episodes` has a largest number of its own
+ROUNDS = 400  # a run that is long enough for more rounds has more than `MOST` episodes in each: that is faster
 FLOOR = 0.05  # share of the learning rate at the end
 BETAS = (0.5, 0.999)  # of the actor's Adam: with the usual momentum a policy follows its multipliers late, and swings
 OPENING = 40  # passes of the critic over the first round, before its advantages are taken from it
@@ -55,7 +57,7 @@ def make_learner(stage: Stage, settings: LearnSettings, constraints: Constraints
     """A new run's learner, its weights drawn from the run's seed."""
     generator = torch.Generator().manual_seed(derive(settings.seed, "weights"))
     actor = Actor(stage.agents, settings.mlp, generator)
-    optimiser = torch.optim.Adam(actor.parameters(), lr=settings.learning_rate, betas=BETAS, fused=True)
+    optimiser = torch.optim.Adam(_groups(actor), lr=settings.learning_rate, betas=BETAS, fused=True)
     memory = settings.method.start(len(constraints))
     if not settings.method.critic:
         return Learner(actor, None, optimiser, None, memory)
@@ -84,6 +86,12 @@ def learn_round(
     starts = _starts(learner, settings, method.group_size, gamma)
     played = play(stage, learner.actor, starts, derive(settings.seed, "actions", learner.round), settings.max_decisions)
     _check(played, settings, len(constraints) > 0)
+    opening = learner.round == 0 and _unacquainted(learner.actor)
+    if opening:  # before anything is fitted to observations as they are; a new policy is much the same either way
+        learner.actor.take_in(played.batch)
+        with torch.no_grad():
+            logprobs = learner.actor.log_probs(played.batch)[0]
+        played = replace(played, batch=replace(played.batch, logprobs=logprobs))
     raw = constraints.costs(played.batch)
     totals = constraints.totals(raw.costs)[played.complete]
     returns = played.batch.returns[played.batch.weight > 0]
@@ -104,7 +112,8 @@ def learn_round(
     )
     if targets is not None:
         metrics |= _fit(learner, targets, settings, settings.critic_epochs, share)
-    learner.actor.take_in(played.batch)
+    if not opening:
+        learner.actor.take_in(played.batch)
     learner.scales, learner.length = scales, estimates.length
     learner.round += 1
     learner.steps += int(played.batch.decisions.sum())
@@ -132,7 +141,8 @@ def episodes_of(length: float, settings: LearnSettings, group_size: int, gamma: 
     count = settings.episodes
     if count is None:
         length = length or (1.0 if gamma == 1.0 else ROUND)  # episodes that are cut off are long
-        count = int(np.clip(ROUND / length, FEWEST, getattr(settings.method, "episodes", MOST)))
+        most = getattr(settings.method, "episodes", max(MOST, settings.total_steps / ROUNDS / length))
+        count = int(np.clip(ROUND / length, FEWEST, most))
     return max(1, round(count / group_size)) * group_size
 
 
@@ -155,9 +165,28 @@ def _fit(learner: Learner, targets: Targets, settings: LearnSettings, epochs: in
     return fit(learner.critic, learner.critic_optimiser, targets, epochs, settings.critic_batch_size, seed)
 
 
+def _unacquainted(actor: Actor) -> bool:
+    return any(isinstance(one, Normaliser) and float(one.count) == 0 for one in actor.normalisers)
+
+
+def _groups(actor: Actor) -> list[dict[str, Any]]:
+    """The actor's parameters for an optimiser, its output biases apart from the rest.
+
+    Adam moves every parameter by the same step. What many states have in common, such as that an action is worth little
+    everywhere, is learned by an output bias alone where normalised observations leave hidden units around 0, and one
+    parameter is slow: it may go as fast as the weights of half the units together.
+    """
+    seen = zip(actor.nets, actor.normalisers, strict=False)
+    last = [cast(torch.nn.Linear, list(net.children())[-1]) for net, one in seen if isinstance(one, Normaliser)]
+    share = max([1.0, *(layer.in_features / 2 for layer in last)]) if actor.settings.hidden else 1.0
+    biases = [layer.bias for layer in last]
+    others = [one for one in actor.parameters() if all(one is not bias for bias in biases)]
+    return [{"params": others, "share": 1.0}, *([{"params": biases, "share": share}] if biases else [])]
+
+
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)
 
 
 def _check(played: Round, settings: LearnSettings, constrained: bool) -> None:

@@ -19,9 +19,11 @@ from nextstep_agents.learning.learner import Learner, learn_round, make_learner
 from nextstep_agents.learning.play import Round
 from nextstep_agents.learning.result import TrainResult
 from nextstep_agents.learning.run_settings import RunSettings
+from nextstep_agents.policies.mlp import Actor
 from nextstep_agents.policies.trained import MLPPolicy, TeamPolicy, make_policy
 from nextstep_agents.runs import EVALUATION_SEED, Callback, claim, cpu_threads
 from nextstep_agents.tracking import Bar, Tracker, read_rows
+from nextstep_envs.errors import ConfigError
 from nextstep_envs.seeding import derive
 
 TOLERANCE = 0.02  # relative excess over a budget that sampling alone may bring
@@ -39,6 +41,7 @@ def run(
     measure: Measure | None = None,
     quiet: bool = False,
     reopen: Callable[[Mapping[str, Any]], Problem] | None = None,
+    start: MLPPolicy | TeamPolicy | None = None,
 ) -> TrainResult:
     """Train; see `nextstep_agents.train`.
 
@@ -50,9 +53,15 @@ def run(
         measure: further metrics of a round, `measure(played, policy)` after it was learned from.
         quiet: show no progress bar.
         reopen: makes the environments with other arguments, for evaluations.
+        start: whose networks the policy begins with; a checkpoint to go on from comes first.
+
+    Raises:
+        ConfigError: `start` has other networks.
     """
     folder = claim(settings.log_dir, settings, settings.resume) if settings.log_dir else None
     learner = make_learner(problem.stage, settings, constraints)
+    if start is not None:
+        _begin_as(learner.actor, start)
     checkpoint = latest_checkpoint(folder / "checkpoints") if folder and settings.resume else None
     best = restore_learner(checkpoint, learner) if checkpoint else None
     tracker = Tracker(folder, learner.steps) if folder else None
@@ -95,6 +104,17 @@ def run(
     if folder:
         policy.save(folder / "policy")
     return TrainResult(policy, history, _multipliers(history, constraints), settings, folder, problem, reopen)
+
+
+def _begin_as(actor: Actor, start: MLPPolicy | TeamPolicy) -> None:
+    """Take over a policy's networks, and what its normalisers have seen."""
+    try:
+        actor.load_state_dict(start.actor.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"start= has other networks than this run (mlp={actor.settings}): its observations, actions and hidden "
+            f"layers must be the same; {error}"
+        ) from error
 
 
 def describe(metrics: Mapping[str, float], constraints: Constraints) -> str:

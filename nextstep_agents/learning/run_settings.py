@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from nextstep_agents.learning.constraints import Chance
 from nextstep_agents.learning.settings import LearnSettings, make_learn_settings
 from nextstep_agents.overrides import changed
-from nextstep_envs.errors import ConfigError
+from nextstep_envs.errors import ConfigError, check_choice
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class RunSettings(LearnSettings):
             raise ConfigError(f"device={self.device!r}: an MLP policy trains on 'cpu' only; leave it out")
         if isinstance(self.checkpoint_every, bool) or self.checkpoint_every < 1:
             raise ConfigError(f"checkpoint_every={self.checkpoint_every!r} must be a whole number >= 1")
+        if self.log_level is not None:
+            check_choice("log_level", self.log_level.upper(), tuple(logging.getLevelNamesMapping()))
+            object.__setattr__(self, "log_level", self.log_level.upper())
         if self.resume and not self.log_dir:
             raise ConfigError("resume=True needs log_dir, the folder of the run to go on with")
 

@@ -31,7 +31,8 @@ class LearnSettings:
         policy: "mlp".
         total_steps: decisions to train on; the last round is played to its end.
         seed: of everything that is random.
-        episodes: a round, in episodes; None: as many as make about `ROUND` decisions, 8 to 128.
+        episodes: a round, in episodes; None: as many as make about `ROUND` decisions, 8 to 128, or more where a
+            run is longer than `ROUNDS` rounds of that.
         num_envs: environments side by side; None: enough.
         max_decisions: stop an episode after so many; needed where nothing else ends it.
         gamma: discount of rewards; None: the environment's own, else 1 for episodes that end by themselves, 0.99 where
@@ -55,10 +56,10 @@ class LearnSettings:
     max_decisions: int | None = None
     gamma: float | None = None
     gae_lambda: float | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     critic_learning_rate: float = 1e-2
-    critic_epochs: int = 4
-    critic_batch_size: int = 256
+    critic_epochs: int = 2
+    critic_batch_size: int = 512
     max_masked_rate: float = 0.02
     threads: int = 1
     chance: Chance | None = None

@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from nextstep_envs.protocols.messages import INVALID
-
 
 class Answers(NamedTuple):
     """Counts over the episodes of a run, masked ones left out.
@@ -41,7 +39,7 @@ def count_answers(lines: Iterable[Mapping[str, Any]]) -> Answers:
     for line in lines:
         if line["mask_sample"]:
             continue
-        bad = [message.startswith(INVALID) for message in line["messages"][1:]]
+        bad = [step.get("invalid_action", False) for step in line["steps"]]  # bare worlds know none
         total += len(bad)
         invalid += sum(bad)
         invalid_first += bad[:1] == [True]

@@ -13,6 +13,7 @@ from nextstep_agents.evaluation.statistics import Interval
 from nextstep_agents.rollouts.brake import CEILING, FINISHED, INTERRUPTED
 from nextstep_agents.rollouts.run import rollout
 from nextstep_agents.rollouts.settings import RolloutSettings
+from nextstep_agents.rollouts.traffic import text
 
 STATUS = {FINISHED: 0, CEILING: 3, INTERRUPTED: 130}
 """Exit statuses: all episodes were played; the ceiling stopped it; Ctrl-C did. 2 is a wrong setting."""
@@ -40,6 +41,8 @@ def show(summary: dict[str, Any], settings: RolloutSettings, console: Console) -
         if cost["mean"] is not None:
             lines.append(f"cost {name}: {cost['mean']:.4g} an episode, {cost['total']:.6g} in all")
     lines.append(f"spent ${spent['usd']:.4f}")
+    for who, providers in summary["traffic"].items():
+        lines += [text(who, name, counts) for name, counts in providers.items()]
     if masked["episodes"]:
         worst = "; ".join(f"{message} ({n})" for message, n in masked["errors"].items())
         lines.append(f"masked: {masked['episodes']} episodes ({masked['share']:.1%}): {worst}")

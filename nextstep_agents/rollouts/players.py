@@ -10,10 +10,12 @@ from typing import Any, Protocol
 from nextstep_agents.policies.scripted import PLANS, FixedPlanPolicy, RandomPolicy
 from nextstep_agents.rollouts.settings import Model, RolloutSettings
 from nextstep_agents.rollouts.stage import Attempt, Stage
+from nextstep_agents.rollouts.traffic import count_traffic
 from nextstep_envs.errors import ConfigError, NextStepError
 from nextstep_envs.ledger import price
 from nextstep_envs.providers.base import Provider, waste_of
 from nextstep_envs.providers.building import answer_settings, build_provider, resolve_settings
+from nextstep_envs.providers.metrics import Metrics
 from nextstep_envs.providers.replay import ReplayProvider
 from nextstep_envs.providers.store import Store
 from nextstep_envs.requests import ChatRequest, Message, Request
@@ -110,11 +112,15 @@ class Cast:
 
     Args:
         make: the player of an episode.
-        provider: that they share, if any.
+        provider: that they share, if any. name: what models call it.
     """
 
-    def __init__(self, make: MakePlayer, provider: Provider | None = None) -> None:
-        self.make, self._provider = make, provider
+    def __init__(self, make: MakePlayer, provider: Provider | None = None, name: str = "") -> None:
+        self.make, self._provider, self._name = make, provider, name
+
+    def traffic(self) -> dict[str, Metrics]:
+        """What the policy's gateway has counted, by provider."""
+        return count_traffic(self._name, self._provider)
 
     def close(self) -> None:
         """Release the provider's clients."""
@@ -152,7 +158,7 @@ def make_cast(settings: RolloutSettings, stage: Stage) -> Cast:
         seed = derive(attempt.seed, "orchestrator", attempt.sample)
         return ModelPlayer(provider, spec, settings.llm, seed, slots)
 
-    return Cast(talk, provider)
+    return Cast(talk, provider, policy.partition(":")[0])
 
 
 def _scripted(policy: FixedPlanPolicy | RandomPolicy) -> Player:

@@ -18,6 +18,7 @@ from nextstep_agents.rollouts.progress import Meter
 from nextstep_agents.rollouts.settings import RolloutSettings
 from nextstep_agents.rollouts.stage import Attempt, Session, Stage, attempts, open_stage
 from nextstep_agents.rollouts.tally import Tally
+from nextstep_agents.rollouts.traffic import terms
 from wrappers.record import Trace
 
 
@@ -74,6 +75,10 @@ def _resume(settings: RolloutSettings, stage: Stage, cast: Cast, folder: Folder,
             "planned": len(planned),
             "stopped": stopped,
             **tally.summary(settings.seed),
+            "traffic": {
+                who: {name: terms(metrics) for name, metrics in of.traffic().items()}
+                for who, of in (("workers", stage), ("policy", cast))
+            },
             "wall_s": time.monotonic() - wall,
             "cpu_s": time.process_time() - cpu,
         }

@@ -12,10 +12,12 @@ import gymnasium as gym
 
 import registry
 from nextstep_agents.rollouts.settings import RolloutSettings
+from nextstep_agents.rollouts.traffic import count_traffic
 from nextstep_envs.bare import BareEnv
 from nextstep_envs.concurrent import ConcurrentEnv
 from nextstep_envs.env import OrchestrationEnv
 from nextstep_envs.errors import ConfigError
+from nextstep_envs.providers.metrics import Metrics
 from nextstep_envs.seeding import derive, stream
 
 Turn = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -103,6 +105,11 @@ class Stage:
         if isinstance(inner, OrchestrationEnv):
             return ConcurrentEnv(inner.setup, slots)
         return InstantSession(gym.make(self.spec, **self.kwargs))
+
+    def traffic(self) -> dict[str, Metrics]:
+        """What the gateways of the workers have counted, by provider."""
+        inner = self.env.unwrapped
+        return count_traffic("workers", inner.setup.crew.provider) if isinstance(inner, OrchestrationEnv) else {}
 
     def close(self) -> None:
         """Release the provider's clients."""

@@ -17,6 +17,11 @@ def key(root: Any, *path: Any) -> Any:
     return root
 
 
+def root(seed: int) -> int:
+    """The key of everything under a seed >= 0; seeds that agree in their last 64 bits are one."""
+    return int(key(_GOLDEN, seed & _MASK))
+
+
 def uniform(stream: Any, index: Any) -> Any:
     """Number `index` of the stream with that key, in [0, 1): SplitMix64 (Steele, Lea and Flood, 2014), top 53 bits."""
     return (_mix((stream + (index + 1) * _GOLDEN) & _MASK) >> 11) * 2.0**-53

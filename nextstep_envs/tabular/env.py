@@ -262,7 +262,7 @@ class TabularCMDP(gym.Env[Any, Any]):
         checked = self.check_options(options)
         super().reset(seed=seed)
         if seed is not None or self._state is None:
-            root, episode = int(self.np_random.integers(1 << 63)), 1
+            root, episode = int(self.np_random.integers(1 << 63)) if seed is None else chance.root(seed), 1
         else:
             root, episode = self._state.root, self._state.episode + 1
         task_id, sample = checked.get("task_id"), int(checked.get("sample", 0))

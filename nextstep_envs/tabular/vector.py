@@ -111,10 +111,13 @@ class TabularVectorEnv(VectorEnv[Any, Any, Any]):
                 raise ConfigError("options['reset_mask'] must select every environment in the first reset")
             self._episodes = _before_the_first(self.num_envs)
         now = self._episodes
-        for i in np.flatnonzero(chosen):
-            if seeds[i] is not None or now.episode[i] == 0:
-                now.root[i], now.episode[i] = seeding.np_random(seeds[i])[0].integers(1 << 63), 0
-        self._begin(np.flatnonzero(chosen), checked)
+        at = np.flatnonzero(chosen)
+        for i, episode in zip(at.tolist(), now.episode[at].tolist(), strict=True):
+            if (given := seeds[i]) is not None:
+                now.root[i], now.episode[i] = chance.root(given), 0
+            elif episode == 0:
+                now.root[i] = seeding.np_random()[0].integers(1 << 63)
+        self._begin(at, checked)
         costs, invalid = np.zeros((self.num_envs, len(self.cost_names))), np.zeros(self.num_envs, bool)
         return self._observe(now.state), self._columns(chosen, costs, invalid)
 

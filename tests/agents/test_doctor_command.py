@@ -42,6 +42,15 @@ def test_a_wrong_argument_is_named(argument: str, named: str, capsys: pytest.Cap
     assert named in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("models", [[], ["fake:anything"]])
+def test_a_provider_that_is_set_up_is_not_silently_left_out(
+    models: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *models, NOBODY]) == 2
+    said = capsys.readouterr()
+    assert "local:<model>" in said.err and not said.out
+
+
 def test_models_alone_need_no_hydra() -> None:
     code = (
         "import sys; sys.modules.update(hydra=None, omegaconf=None, torch=None)\n"

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from nextstep_agents.cli import main
 from nextstep_agents.policies.scripted import PLANS, plan_text
+from nextstep_agents.rollouts.traffic import text
 from tests.agents.talker import PRICES, Talker, run
 from tests.servers.chaos import ChaosProxy, seeded
 from tests.servers.openai_like import OpenAIServer
+from tests.servers.shopper import shopper
 
 
 def test_a_model_acts_in_its_own_conversation_and_pays_from_its_own_account(tmp_path: Path) -> None:
@@ -74,3 +77,40 @@ def test_a_policy_behind_a_real_service_pays_what_the_service_billed(tmp_path: P
     assert spent["orchestrator"]["calls"] == 40
     assert spent["orchestrator_waste"]["tokens"] == wasted.tokens > 0
     assert spent["orchestrator"]["tokens"] == billed.tokens - lost.tokens - wasted.tokens
+
+
+def test_the_run_ends_with_what_its_gateways_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
+    with OpenAIServer(shopper) as server, ChaosProxy(server, seeded(0, 0.3, ("429", "empty", "lost"))) as proxy:
+        service = f'{{kind: openai, base_url: "{proxy.url}/v1", backoff_s: 0.01, retries: 8, breaker_failures: 1000}}'
+        workers = f'{{kind: chat, model: "openai:gpt-4.1-nano", providers: {{openai: {service}}}}}'
+        overrides = [f"env_kwargs={{workers: {workers}}}", "policy=local:model", f"llm.provider={service}", *PRICES]
+        assert main(["rollout", *overrides, "episodes=6", "split=dev", f"out={tmp_path / 'run'}"]) == 0
+        faults, attempts, wasted, billed = proxy.faults(), len(proxy.events), proxy.wasted(), server.total()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    traffic = summary["traffic"]
+    assert {who: list(providers) for who, providers in traffic.items()} == {"workers": ["openai"], "policy": ["local"]}
+    shop, local = traffic["workers"]["openai"], traffic["policy"]["local"]
+    assert min(faults.values()) > 0 and shop["calls"] > 0
+    assert shop["attempts"] + local["attempts"] == attempts == billed.calls + faults["429"]
+    assert shop["retries"] + local["retries"] == faults.total()
+    assert shop["faults"].get("rate limit", 0) + local["faults"].get("rate limit", 0) == faults["429"]
+    assert shop["unmetered"] + local["unmetered"] == faults["lost"]
+    assert sum(shop["waste"].values()) + sum(local["waste"].values()) == wasted.tokens > 0
+    assert sum(local["used"].values()) == summary["spent"]["orchestrator"]["tokens"]
+    assert shop["circuit"] == local["circuit"] == "closed" and shop["outages"] == local["outages"] == 0
+    said = capsys.readouterr().out
+    assert f"openai (workers): {shop['calls']} calls in {shop['attempts']} attempts; failed: " in said
+    assert f"local (policy): {local['calls']} calls in {local['attempts']} attempts" in said
+
+
+def test_a_service_that_is_down_is_told_from_one_that_is_up(tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    down = '{kind: openai, base_url: "http://127.0.0.1:9/v1", backoff_s: 0.01, retries: 0, breaker_failures: 3}'
+    overrides = ("policy=local:model", f"llm.provider={down}", *PRICES, "episodes=5", "concurrency=1")
+    summary, _ = run(tmp_path, *overrides)
+    counts = summary["traffic"]["policy"]["local"]
+    assert summary["masked"]["episodes"] == counts["outages"] == 5 and counts["faults"] == {"connection": 3}
+    line = text("policy", "local", counts)
+    assert line.startswith("local (policy): 5 calls in 3 attempts") and line.endswith("circuit open")
+    assert summary["traffic"]["workers"] == {}  # no gateway: nothing is counted of scripted workers

@@ -95,7 +95,7 @@ def test_a_quarter_of_invalid_plans_covers_both_ways_of_repair(split: str, monke
         for step, reply in zip(line["steps"], line["messages"][1:], strict=True):
             if step["action"] == PROSE:
                 prose += 1
-                assert not step["records"] and "no JSON object was found" in reply
+                assert step["invalid_action"] and not step["records"] and "no JSON object was found" in reply
             elif "```" in step["action"]:
                 fenced += 1
                 assert parse_json(step["action"])["workflow"] and step["records"]

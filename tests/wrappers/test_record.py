@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import RecordEpisodeStatistics
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 
+from nextstep_agents.policies.scripted import PLANS, plan_text
 from nextstep_envs.types import Allowance, Usage
 from wrappers import RecordCost, RecordCostVector, RecordTrace
 from wrappers.jsonl import append_line, plain, read_lines
@@ -95,6 +96,14 @@ def test_a_trace_holds_the_episode(bill_id: str, tmp_path: Path) -> None:
     assert first["terminated"] and not first["truncated"]
     assert first["outcome"] == {"score": 1.0, "success": True, "r_type": 0.5}
     assert second["seed"] is None
+
+
+def test_a_trace_says_which_actions_were_invalid(tmp_path: Path) -> None:
+    env = RecordTrace(gym.make("NextStep/WebShop-Workflow-v0", interface="text", split="dev"), tmp_path / "t")
+    play(env, ("no plan", plan_text(PLANS["general.shop"])), seed=0)
+    env.close()
+    (line,) = read_lines(tmp_path / "t")
+    assert [step["invalid_action"] for step in line["steps"]] == [True, False]
 
 
 def test_a_trace_shows_the_reward_of_its_place_in_the_stack(bill: gym.Env[Any, Any], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nextstep_agents.learning.constraints import Constraints, make_constraints
-from nextstep_agents.learning.estimates import SMOOTHING, Scales, Targets, estimate, fit
+from nextstep_agents.learning.estimates import SMOOTHING, Scales, Targets, calibrated, estimate, fit
 from nextstep_agents.learning.play import Round, play
 from nextstep_agents.learning.stages import SingleStage, Stage, VectorStage
 from nextstep_agents.policies.mlp import Actor, Critic, MLPSettings
@@ -48,6 +48,15 @@ def test_where_returns_have_no_spread_their_size_serves() -> None:
     assert Scales.first(torch.zeros(2), torch.zeros(2, 0), make_constraints(None, (), ("",))).reward == 1.0
 
 
+@pytest.mark.parametrize("common", [0.0, 50.0])
+def test_the_first_returns_that_differ_set_the_scale_however_late(common: float) -> None:
+    scales = Scales.first(torch.full((4,), common), torch.zeros(4, 1), LIMIT)
+    scales = scales.after(torch.full((4,), common)).after(torch.zeros(0))
+    assert (scales.reward, scales.spread) == (common or 1.0, 0.0)
+    scales = scales.after(torch.tensor([common, common + 0.02]))
+    assert scales.reward == scales.spread == pytest.approx(0.01, rel=1e-3)
+
+
 def test_costs_are_counted_in_budgets_and_a_budget_of_nothing_in_the_first_mean() -> None:
     none = make_constraints([0.0, 5.0], ("a", "b"), ("",))
     scales = Scales.first(torch.tensor([0.0, 4.0]), torch.tensor([[2.0, 1.0], [4.0, 1.0]], dtype=torch.float64), none)
@@ -84,7 +93,8 @@ def test_with_lambda_one_an_advantage_is_what_came_less_what_was_expected() -> N
         (found.cost_advantage[..., 0], batch.costs[..., 0], 1),
     ):
         came = signal.flip(1).cumsum(1).flip(1)[valid].float()
-        torch.testing.assert_close(advantage[valid], came - targets.values[:, k])
+        expected = calibrated(targets.values, targets.targets)[:, k]
+        torch.testing.assert_close(advantage[valid], came - expected)
         torch.testing.assert_close(targets.targets[:, k], came)
         assert (advantage[~valid] == 0).all()
 
@@ -128,3 +138,15 @@ def test_the_critic_approaches_its_targets_whatever_the_minibatches() -> None:
         before = fit(critic, optimiser, targets, 1, batch_size, 0)["critic_loss"]
         after = fit(critic, optimiser, targets, 100, batch_size, 0)["critic_loss"]
         assert after < 0.05 * before
+
+
+def test_what_a_critic_does_not_know_is_not_subtracted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    came = torch.randn(4000, 1, generator=generator)
+    noise = torch.randn(4000, 1, generator=generator)
+    torch.testing.assert_close(calibrated(0.5 * came + 3.0, came), 0.5 * (came - came.mean()) + came.mean())
+    overdone, ignorant, wrong = (calibrated(v, came) for v in (2.0 * came, 10.0 * noise, -came))
+    torch.testing.assert_close(overdone, came, atol=1e-5, rtol=1e-5)
+    assert float(ignorant.std()) < 0.05
+    torch.testing.assert_close(wrong, came.mean(0).expand(4000, 1))
+    torch.testing.assert_close(calibrated(torch.ones(4000, 1), came), came.mean(0).expand(4000, 1))

@@ -202,10 +202,15 @@ def test_the_multiplier_of_a_run_is_the_mean_of_its_last_fifth() -> None:
     assert result.multipliers == {"spend": np.mean([row["multiplier/spend"] for row in result.history[-2:]])}
 
 
+def test_an_unknown_log_level_is_refused() -> None:
+    with pytest.raises(ConfigError, match="log_level='LOUD'"):
+        small(log_level="loud")
+
+
 def test_rounds_are_logged_on_request(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     small(total_steps=ROUND)
     assert not caplog.records
-    small(total_steps=2 * ROUND, log_level="INFO")
+    small(total_steps=2 * ROUND, log_level="info")
     assert [record.name for record in caplog.records] == ["nextstep"] * 2
     assert "round 2, 64 decisions: return" in caplog.text and "spend" in caplog.text and "of 1.2" in caplog.text
     assert logging.getLogger("nextstep").level == logging.NOTSET
