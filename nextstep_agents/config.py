@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from nextstep_envs.errors import ConfigError
 
@@ -58,10 +59,24 @@ def compose_settings(name: str, schema: type[Settings], overrides: Sequence[str]
         cause = error.__cause__ or error
         if isinstance(cause, ConfigError):
             raise cause from error
+        if isinstance(cause, ConfigAttributeError) and isinstance(cause.full_key, str):
+            known = _names(structured)
+            near = get_close_matches(cause.full_key, known, 3, 0.4) or sorted({name.split(".")[0] for name in known})
+            raise ConfigError(f"there is no setting {cause.full_key!r}; there is {', '.join(near)}") from error
         raise ConfigError(" ".join(str(part) for part in (error, error.__cause__) if part).strip()) from error
     if not isinstance(settings, schema):
         raise ConfigError(f"configs/{name}.yaml does not describe {schema.__name__}: {settings!r}")
     return settings
+
+
+def _names(node: DictConfig, prefix: str = "") -> list[str]:
+    """The full names of all settings: a group's settings in place of the group."""
+    names = []
+    for name in map(str, node):
+        child = None if OmegaConf.is_missing(node, name) else node[name]
+        inner = _names(child, f"{prefix}{name}.") if isinstance(child, DictConfig) else []
+        names += inner or [f"{prefix}{name}"]
+    return names
 
 
 def _writable(node: DictConfig) -> DictConfig:

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from unittest.mock import patch
 
+import torch._dynamo  # noqa: F401  which the first optimiser imports, and imports are on no learner's clock
 from problems import PROBLEMS, Recorder, arguments, report
 
 import nextstep_agents
-from nextstep_agents.learning import run
-from nextstep_agents.policies.trained import make_policy
 
 ALGORITHMS = ("ppo_lagrangian", "pid_lagrangian", "p3o")
 
 
 def train(problem: str, algorithm: str, seed: int, steps: int) -> Recorder:
-    """Train one agent and follow it; a callback is not shown the networks, so they are caught as they are made."""
+    """Train one agent and follow it."""
     cmdp = PROBLEMS[problem]()
-    learners: list[run.Learner] = []
+    recorder, done = Recorder(cmdp), 0
 
-    def make_and_keep(*args: Any) -> run.Learner:
-        learners.append(make_learner(*args))
-        return learners[-1]
-
-    def look(done: int, metrics: Mapping[str, float]) -> None:
+    def look(played: Any, policy: Any) -> Mapping[str, float]:
+        nonlocal done
+        done += int(played.batch.decisions.sum())
         if recorder.due(done):
-            recorder(done, lambda: cmdp.policy_table(make_policy(learners[0].actor, ("",), 0)))
+            recorder(done, lambda: cmdp.policy_table(policy))
+        return {}
 
-    make_learner = run.make_learner
-    recorder = Recorder(cmdp)
-    with patch.object(run, "make_learner", make_and_keep):
-        nextstep_agents.train(cmdp, algorithm, total_steps=steps, seed=seed, callback=look, quiet=True)
+    nextstep_agents.train(cmdp, algorithm, total_steps=steps, seed=seed, metrics=look, quiet=True)
     return recorder
 
 

@@ -13,6 +13,7 @@ from nextstep_agents.config import compose_train, compose_train_mlp
 from nextstep_agents.learning.run_settings import RunSettings
 from nextstep_agents.learning.settings import ALGORITHMS
 from nextstep_agents.settings import TrainSettings
+from nextstep_envs.errors import ConfigError
 
 
 def test_envs_lists_every_id(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,3 +110,9 @@ def test_a_smoke_run_ends_with_the_table(tmp_path: Path, capsys: pytest.CaptureF
     table = json.loads((folder / "table.json").read_text())
     assert {"random", "best fixed plan", "before (warm start)", "after (GRPO)"} == set(table["rows"])
     assert table["tasks"] == 20 and (folder / "table.md").read_text().startswith("| policy |")
+
+
+@pytest.mark.parametrize(("given", "near"), [("mlp.hiden=[8]", "mlp.hidden"), ("totalsteps=9", "total_steps")])
+def test_an_unknown_setting_on_the_command_line_is_told_what_comes_near(given: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"no setting '{given.split('=')[0]}'; there is {near}"):
+        compose_train_mlp([given])

@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 
 import registry
 from nextstep_envs.errors import ConfigError
+from nextstep_envs.recorded.rules import HOW, QuestionRouting
 from nextstep_envs.seeding import stream
 from wrappers.interfaces.session import Session, make_env, make_text_env, spec_of
 
@@ -138,10 +139,10 @@ class RoutingTools(Tools):
         return self._act({"finish": True})
 
     def _how(self, rules: Any) -> str:
-        return (
-            "Call activate for one agent after the other, then terminate. "
-            "An agent sees the task and everything that was written before it."
-        )
+        recorded = isinstance(rules, QuestionRouting)  # what was answered long ago knows nothing of this episode
+        said = "An agent sees the task and everything that was written before it."
+        seen = HOW[rules.world.rule] if recorded else said
+        return f"Call activate for one agent after the other, then terminate. {seen}"
 
 
 class DagTools(_Finishing):
