@@ -225,12 +225,16 @@ def learnt(kappa: float | None, steps: int, cmdp: TabularCMDP) -> tuple[float, d
 THRESHOLD = float(RetryStop().optimum()["multipliers"][0] * RetryStop().d[0])
 
 
-def test_a_penalty_below_the_multiplier_overspends_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("share", "least"), [(0.5, 1.3), (0.9, 1.1)])
+def test_a_penalty_below_the_multiplier_overspends_and_says_so(
+    share: float, least: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exact-penalty theorem: below lambda* the budget is worth breaking, however little below."""
     with caplog.at_level(logging.WARNING, "nextstep"):
-        cost, metrics = learnt(0.5 * THRESHOLD, 16_000, RetryStop())
-    assert cost > 1.1
+        cost, metrics = learnt(share * THRESHOLD, 24_000, RetryStop())
+    assert cost > least
     over = int(caplog.text.split("constraint 0 is ")[1].split("%")[0])
-    assert len(caplog.records) == 1 and over > 20
+    assert len(caplog.records) == 1 and over > 10
     assert metrics["kappa_over_multiplier"] < 1.1
 
 
