@@ -13,7 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = ("registry", "nextstep_envs", "wrappers", "nextstep_agents")  # each may import those before it
 HEAVY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "vllm", "ray"}
-LAZY_TORCH = {"nextstep_envs/providers/transformers.py", "nextstep_envs/providers/vllm.py"}
+LAZY_TORCH = {
+    "nextstep_envs/providers/transformers.py",
+    "nextstep_envs/providers/vllm.py",
+    "nextstep_envs/recorded/encoder.py",
+}
 LONGEST = 400
 
 

@@ -47,8 +47,8 @@ class QuestionRoutingEnv(OrchestrationEnv[Any]):
 
     Further arguments are those of the world (`data_dir`, `pool`, `answer`, `splits`, `folds`, `fold`,
     `held_out_categories`, `held_out_models`, `skills`; see `QuestionWorld`), of the vector observation
-    (`question_buckets`, `text_buckets`, `estimates`; see `QuestionRouting`), and `interface`, `split`, `budget`,
-    `cost`, `cost_limits`, `reward` and `render_mode` as for `OrchestrationEnv`.
+    (`question_encoder`, `question_buckets`, `text_buckets`, `estimates`; see `QuestionRouting`), and `interface`,
+    `split`, `budget`, `cost`, `cost_limits`, `reward` and `render_mode` as for `OrchestrationEnv`.
 
     ## Version history
     v0: first version.

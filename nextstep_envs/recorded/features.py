@@ -28,10 +28,10 @@ LONG = 512  # completion tokens that count as 1
 class QuestionFeatures:
     """Builds vectors from a board, and names their entries.
 
-    Blocks: hashed words and pairs of words of the question with its options; its category, length and number of
-    options; shares left of each budget and how the answers stand (who was asked, how many gave no answer, how many
-    different ones there are, the share and the lead of the final one as things stand, its mean confidence); for each
-    worker its presence, prices, skill in the category, and, once asked, its place in the order, whether it gave no
+    Blocks: hashed words and pairs of words of the question with its options, or its embedding; its category, length and
+    number of options; shares left of each budget and how the answers stand (who was asked, how many gave no answer, how
+    many different ones there are, the share and the lead of the final one as things stand, its mean confidence); for
+    each worker its presence, prices, skill in the category, and, once asked, its place in the order, whether it gave no
     answer, whether its answer leads, the share of answers equal to its own, its confidence, cost and length, and the
     hashed words of what it wrote. With `estimates` also the chance that it is right, by the question and the answers
     seen so far.
@@ -47,6 +47,7 @@ class QuestionFeatures:
         text_buckets: likewise of an answer.
         row: the board of one episode's state.
         estimates: how likely each worker is right [Q, W + 1, W] (see `recorded.estimates`); None for none.
+        embeddings: of every question [Q, D], in place of its hash; None for the hash.
     """
 
     def __init__(
@@ -61,15 +62,18 @@ class QuestionFeatures:
         text_buckets: int,
         row: Callable[[Any], tuple[Board, Limits]],
         estimates: Table | None = None,
+        embeddings: Vectors | None = None,
     ) -> None:
         self.answers, self.skills, self.budget, self.rule = answers, skills, budget, rule
-        self.buckets, self._row, self._estimates = question_buckets, row, estimates
+        self.buckets, self._row = question_buckets, row
+        self._estimates, self._embeddings = estimates, embeddings
+        kind, size = ("hash", question_buckets) if embeddings is None else ("embedding", embeddings.shape[1])
         self._usd = total.usd_nano if total.usd_nano < UNLIMITED else 0
         self._eye = np.eye(len(answers.categories), dtype=np.float32)
         self._size_of = np.array([min(len(prompt) / 1000, 8.0) for prompt in answers.prompts], np.float32)
         self._options = np.array([len(options) / 10 for options in answers.options], np.float32)
         self.names: tuple[str, ...] = (
-            *(f"question_hash[{i}]" for i in range(question_buckets)),
+            *(f"question_{kind}[{i}]" for i in range(size)),
             *(f"category.{name}" for name in answers.categories),
             "question_length",
             "options",
@@ -99,7 +103,9 @@ class QuestionFeatures:
         ]
         if self._estimates is not None:
             blocks.append(seen_estimates(self._estimates[board.question], board.order > 0))
-        if self.buckets:
+        if self._embeddings is not None:
+            blocks.insert(0, self._embeddings[board.question])
+        elif self.buckets:
             blocks.insert(0, self.answers.question_hashes(self.buckets)[board.question])
         return np.concatenate([block.astype(np.float32, copy=False) for block in blocks], axis=1)
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from nextstep_envs.episode import Decision, Episode, State
-from nextstep_envs.errors import ConfigError
+from nextstep_envs.errors import ConfigError, check_choice
 from nextstep_envs.ledger import estimate_tokens, total_allowance
 from nextstep_envs.protocols.base import Mask
 from nextstep_envs.protocols.messages import INVALID, amounts
 from nextstep_envs.protocols.parsing import parse_json
 from nextstep_envs.recorded.answers import NONE
 from nextstep_envs.recorded.board import Board, Limits, first_seen, legal
+from nextstep_envs.recorded.encoder import question_embeddings
 from nextstep_envs.recorded.estimates import Table, estimates
 from nextstep_envs.recorded.features import QuestionFeatures
 from nextstep_envs.recorded.hashing import hash_texts
@@ -36,6 +37,7 @@ HOW = {
     "last": "The final answer is the one given last.",
 }
 UNKNOWN_SKILL = 0.5
+ENCODERS = ("hash", "minilm")
 
 
 class QuestionRouting:
@@ -55,6 +57,8 @@ class QuestionRouting:
         text_buckets: size of the hashed text of each worker; 0 for none.
         estimates: add to the vector observation how likely each worker is right, by a linear model of question and
             answers seen so far that is fitted on this environment's training questions (see `recorded.estimates`).
+        question_encoder: what the vector observation shows of the question's words: "hash", or "minilm": a sentence
+            embedding of 384 numbers, whatever `question_buckets` says (see `recorded.encoder`).
     """
 
     name = "routing"
@@ -69,6 +73,7 @@ class QuestionRouting:
         question_buckets: int = 256,
         text_buckets: int = 16,
         estimates: bool = False,
+        question_encoder: str = "hash",
     ) -> None:
         for name, size in (("question_buckets", question_buckets), ("text_buckets", text_buckets)):
             if isinstance(size, bool) or not isinstance(size, int) or size < 0:
@@ -79,7 +84,9 @@ class QuestionRouting:
         self.total = total_allowance(budget)
         if not isinstance(estimates, bool):
             raise ConfigError(f"estimates={estimates!r} must be True or False")
+        check_choice("question_encoder", question_encoder, ENCODERS)
         self.question_buckets, self.text_buckets, self.estimates = question_buckets, text_buckets, estimates
+        self.question_encoder = question_encoder
         self._prices = np.array([_prices(spec) for spec in pool])
 
     def adapt(self, world: World) -> World:
@@ -96,6 +103,7 @@ class QuestionRouting:
         self.features = QuestionFeatures(
             answers, list(self.slots), skills, self.budget, self.total, world.rule, self.question_buckets,
             self.text_buckets, self.row, self._estimated() if self.estimates else None,
+            question_embeddings(answers) if self.question_encoder == "minilm" else None,
         )  # fmt: skip
         return world
 

@@ -266,6 +266,11 @@ def test_the_environment_says_whose_answers_these_are(folder: Path) -> None:
         ({"workers": {"kind": "recorded", "folder": "x"}}, ConfigError, "'folder' is unknown"),
         ({"workers": "recorded:/a", "data_dir": "/b"}, ConfigError, "data_dir='/b', but the workers say '/a'"),
         ({"question_buckets": -1}, ConfigError, "question_buckets=-1"),
+        (
+            {"question_encoder": "bert"},
+            ConfigError,
+            "question_encoder='bert' is unknown; choose one of 'hash', 'minilm'",
+        ),
         ({"world": "webshop"}, ConfigError, "for the worlds 'mmlu_pro' and 'gsm8k', not 'webshop'"),
         ({"world": "webshop", "workers": "scripted"}, ConfigError, "needs a world of questions, not 'webshop'"),
         ({"anwser": "vote"}, ConfigError, "'anwser'.*'answer'"),
