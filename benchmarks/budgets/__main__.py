@@ -5,8 +5,8 @@
 Every algorithm has its defaults. Policies are trained on the tasks of the train split and judged on all tasks of the
 test split, drawing lots as they were trained to. Fixed plans are all of `PLANS` and doing nothing (of the team, every
 pick of a first round). The best one, and the best lottery over them, are those of the highest mean reward on training
-tasks whose mean costs there are within the budget. They are chosen with all workers present, as in the test split;
-learners meet the training pools of the id, where one worker is missing. Every policy gets the same tasks and chance.
+tasks whose mean costs there are within the budget. All workers are present in training, as in the test split: a pool
+that lacks one has other costs. Every policy gets the same tasks and chance.
 Intervals are over tasks (95%); all attempts of all seeds at a task count as one mean.
 
 What the folder holds already is used as it is. Writes budgets.json and budgets.png; the last line is one JSON object.

@@ -58,7 +58,7 @@ SINGLE = "ppo_lagrangian", "pid_lagrangian", "p3o"
 TEAM = "macpo", "pid_lagrangian"
 PROBLEMS = {
     "Workflow": Problem("NextStep/WebShop-Workflow-v0", "mix", ((0.1,), (0.14,), (0.2,)), 40_000, SINGLE),
-    "DAG": Problem("NextStep/WebShop-DAG-v0", "mix", ((0.1,), (0.14,), (0.2,)), 100_000, SINGLE),
+    "DAG": Problem("NextStep/WebShop-DAG-v0", "mix", ((0.1,), (0.14,), (0.2,)), 150_000, SINGLE),
     "Team": Problem("NextStep/WebShop-Team-v0", "usd", ((0.2e-3, 0.5e-3, 0.5e-3),), 100_000, TEAM),
 }
 
@@ -155,7 +155,7 @@ def learned(name: str, algorithm: str, budget: tuple[float, ...], seed: int, how
 
     def measure() -> Results:
         torch.set_num_threads(1)
-        kwargs, began = {"cost": problem.cost}, time.process_time()
+        kwargs, began = {"cost": problem.cost, "pool_size": WORKERS}, time.process_time()
         result = train(problem.id, algorithm, "mlp", steps, list(budget), seed, env_kwargs=kwargs, quiet=True)
         seconds = time.process_time() - began
         world, policy = World(problem, "test"), result.policy

@@ -17,31 +17,40 @@ from nextstep_envs.errors import ConfigError
 
 @dataclass(frozen=True)
 class Ascent:
-    r"""$\lambda \leftarrow \max(0, \lambda + \eta (J_C - d)/d)$ once a round, before the policy (Ray et al. 2019).
+    r"""$\lambda \leftarrow \max(0, \lambda + \eta (\Delta + o (\Delta - \Delta')))$ once a round, before the policy.
 
-    Plain ascent, not Adam: a step must be in proportion to the violation. Multiplier and policy chase each other in
-    circles. A rate that is high and does not fall, against a policy whose rate does, makes the circles small in cost.
+    With $\Delta = (J_C - d)/d$, and $\Delta'$ that of the round before. Plain ascent (Ray et al. 2019), o = 0, lets
+    multiplier and policy chase each other in circles. Optimism, o > 0, counts on the last change to go on, which damps
+    them (Daskalakis et al. 2018, arXiv 1711.00141; of constrained policies, Moskovitz et al. 2023, arXiv 2302.01275).
+    Not Adam: a step must be in proportion to the violation.
 
     Attributes:
         rate: eta.
+        optimism: o.
         first: the multiplier before the first round.
         most: an upper bound, which an infeasible budget reaches.
     """
 
-    rate: float = 2.0
+    rate: float = 1.0
+    optimism: float = 2.0
     first: float = 0.0
     most: float = 100.0
 
     def __post_init__(self) -> None:
         _check(self.rate, self.first, self.most)
+        if not self.optimism >= 0:
+            raise ConfigError(f"multiplier optimism={self.optimism} must be >= 0; 0 is plain ascent")
 
     def start(self, costs: int) -> Memory:
         """The multipliers before the first round."""
-        return {"multipliers": np.full(costs, self.first)}
+        return {"multipliers": np.full(costs, self.first), "delta": np.zeros((0, costs))}
 
     def step(self, memory: Memory, excess: Floats, progress: float) -> Memory:
         """The multipliers after a round whose relative excess was `excess` [C]."""
-        return {"multipliers": np.clip(memory["multipliers"] + self.rate * bounded(excess), 0.0, self.most)}
+        delta, before = bounded(excess), memory["delta"]
+        change = delta + self.optimism * (delta - before[0]) if len(before) else delta
+        multipliers = np.clip(memory["multipliers"] + self.rate * change, 0.0, self.most)
+        return {"multipliers": multipliers, "delta": delta[None]}
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class PID:
     """
 
     proportional: float = 4.0
-    integral: float = 0.2
+    integral: float = 0.5
     derivative: float = 0.0
     smoothing: float = 0.5
     delay: int = 10

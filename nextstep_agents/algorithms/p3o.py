@@ -60,7 +60,7 @@ class P3O(FirstOrder):
     clip: float = 0.2
     cost_clip: float = 0.2
     kappa: float | None = None
-    margin: float = 2.5
+    margin: float = 2.0
     first: float = 1.0
     least: float = 0.1
     most: float = 20.0

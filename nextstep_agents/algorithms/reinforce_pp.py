@@ -28,7 +28,7 @@ class ReinforcePlusPlus(CriticFree):
 
     Attributes:
         clip: epsilon.
-        baseline: "none", or "group": less the mean of the group's decisions of the same number.
+        baseline: "none"; "mean": less the mean of the round's decisions of the same number; or "group": of the group's.
         group_size: episodes that start alike; at least 2 with `baseline="group"`.
         kl: beta, towards a reference policy.
         kl_in: "reward" (estimator k1, by token) or "loss" (k2, whose gradient is that of the KL).
@@ -42,7 +42,7 @@ class ReinforcePlusPlus(CriticFree):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("baseline", self.baseline, ("none", "group"))
+        check_choice("baseline", self.baseline, ("none", "mean", "group"))
         check_choice("kl_in", self.kl_in, ("reward", "loss"))
         for name in ("clip", "kl"):
             if getattr(self, name) < 0:
@@ -69,8 +69,9 @@ class ReinforcePlusPlus(CriticFree):
     ) -> tuple[Objective, Memory, dict[str, float]]:
         """See `FirstOrder`."""
         ahead, memory = self.weigh(batch, estimates, memory)
-        if self.baseline == "group":
-            keys = [group_and_number(batch), decision_number(batch)]
+        if self.baseline != "none":
+            keys = [group_and_number(batch)] if self.baseline == "group" else []
+            keys.append(decision_number(batch))
             ahead = against_peers(ahead, batch.decisions, keys, leave_one_out=False)
         advantage = per_token(ahead, batch)
         in_loss = self.kl if self.kl_in == "loss" else 0.0

@@ -45,6 +45,7 @@ class LearnSettings:
         threads: CPU threads of torch.
         chance: add chance constraints; None: none.
         mlp: the networks.
+        grpo, reinforce_pp: with less noise than as published: decisions are compared with those of the same number.
     """
 
     algorithm: str = "ppo_lagrangian"
@@ -56,7 +57,7 @@ class LearnSettings:
     max_decisions: int | None = None
     gamma: float | None = None
     gae_lambda: float | None = None
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     critic_learning_rate: float = 1e-2
     critic_epochs: int = 2
     critic_batch_size: int = 512
@@ -68,9 +69,9 @@ class LearnSettings:
     pid_lagrangian: PIDLagrangian = field(default_factory=PIDLagrangian)
     p3o: P3O = field(default_factory=P3O)
     macpo: MACPO = field(default_factory=MACPO)
-    grpo: GRPO = field(default_factory=GRPO)
+    grpo: GRPO = field(default_factory=lambda: GRPO(credit="decision"))
     reinforce: Reinforce = field(default_factory=Reinforce)
-    reinforce_pp: ReinforcePlusPlus = field(default_factory=ReinforcePlusPlus)
+    reinforce_pp: ReinforcePlusPlus = field(default_factory=lambda: ReinforcePlusPlus(baseline="mean"))
 
     def __post_init__(self) -> None:
         check_choice("algorithm", self.algorithm, ALGORITHMS)

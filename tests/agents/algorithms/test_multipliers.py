@@ -10,11 +10,32 @@ from nextstep_envs.errors import ConfigError
 
 
 def test_ascent_steps_in_proportion_to_the_relative_excess_and_never_below_zero() -> None:
-    ascent = Ascent(rate=0.5)
+    ascent = Ascent(rate=0.5, optimism=0.0)
     memory = ascent.step(ascent.start(2), np.array([0.2, -0.3]), 0.0)
     np.testing.assert_allclose(memory["multipliers"], [0.1, 0.0])
     memory = ascent.step(memory, np.array([0.1, 0.4]), 0.9)
     np.testing.assert_allclose(memory["multipliers"], [0.15, 0.2])
+
+
+def test_optimism_counts_on_the_last_change_to_go_on() -> None:
+    ascent = Ascent(rate=0.5, optimism=2.0)
+    first = ascent.step(ascent.start(1), np.array([0.2]), 0.0)
+    np.testing.assert_allclose(first["multipliers"], [0.5 * 0.2])
+    second = ascent.step(first, np.array([0.3]), 0.0)
+    np.testing.assert_allclose(second["multipliers"], [0.1 + 0.5 * (0.3 + 2 * 0.1)])
+
+
+@pytest.mark.parametrize(("optimism", "least", "most"), [(0.0, 0.5, 2.0), (2.0, 0.0, 0.05)])
+def test_optimism_damps_the_circles_of_a_bilinear_game(optimism: float, least: float, most: float) -> None:
+    """The least over x of the most over lambda of lambda x: plain ascent goes round the saddle point for ever."""
+    ascent, x, excess = Ascent(rate=0.2, optimism=optimism, first=1.0), 0.5, 0.0
+    memory, found = ascent.start(1), []
+    for _ in range(600):
+        memory = ascent.step(memory, np.array([excess]), 0.0)
+        x -= 0.05 * (float(memory["multipliers"][0]) - 1.0)
+        excess = x
+        found.append(abs(excess))
+    assert least <= max(found[-200:]) <= most
 
 
 def test_an_excess_that_never_ends_meets_the_bound() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nextstep_agents.algorithms.multipliers import Ascent
 from nextstep_agents.algorithms.objectives import ClippedSurrogate, PolicyGradient
 from nextstep_agents.algorithms.ppo_lagrangian import PIDLagrangian, PPOLagrangian, lagrangian
 from nextstep_agents.algorithms.types import Estimates
@@ -64,7 +65,7 @@ def test_the_multiplier_knows_nothing_of_how_advantages_are_scaled(method: PPOLa
 
 
 def test_the_multiplier_moves_before_the_policy() -> None:
-    method = PPOLagrangian()
+    method = PPOLagrangian(multiplier=Ascent(rate=2.0))
     batch, *_ = exact_batch(TierRouting(), tabular_actor(TierRouting()))
     batch = batch.select(torch.tensor([0, 1]))
     before, *_ = method.objective(batch, estimates(0.0), method.start(1))

@@ -61,6 +61,12 @@ def test_the_group_is_the_baseline_and_the_batch_the_scale() -> None:
     torch.testing.assert_close(found, whitened(torch.tensor([0.5, -0.5, -2.0, 2.0])))
 
 
+def test_decisions_of_the_same_number_are_the_baseline() -> None:
+    batch = batch_of([[[0], [1]], [[1], [0]]], [[1.0, 3.0], [2.0, 0.0]])  # returns to go 4, 3 and 2, 0
+    found = made(ReinforcePlusPlus(baseline="mean"), batch).advantage
+    torch.testing.assert_close(found.flatten(), whitened(torch.tensor([1.0, 1.5, -1.0, -1.5])))
+
+
 def test_a_batch_may_be_cut_anywhere() -> None:
     """Rows and columns of a token's advantage follow the piece of the batch that the loss is asked for."""
     batch = batch_of([[[0, 1, 2], [0]], [[1]], [[2], [1]]], [[1.0, 3.0], [-2.0], [0.5, 0.0]])
