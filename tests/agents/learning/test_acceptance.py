@@ -36,7 +36,7 @@ def test_a_multiplier_that_hardly_moves_overspends() -> None:
 
 
 def random_cmdp(seed: int, states: int = 8, actions: int = 4, horizon: int = 30) -> TabularCMDP:
-    """Discounted, without an end of its own, what earns more costs more, and half of what is free to spend is allowed."""
+    """Discounted, without an end of its own; what earns more costs more, and half of the range of costs is allowed."""
     rng = np.random.default_rng(seed)
     transitions = np.zeros((states, actions, states))
     for row in transitions.reshape(-1, states):
