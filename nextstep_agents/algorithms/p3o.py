@@ -50,18 +50,16 @@ class P3O(FirstOrder):
         margin: the automatic kappa is so many times the multiplier it estimates.
         first: its estimate before the first round, as a share of the reward scale.
         least, most: bounds of the estimate within the automatic kappa, likewise.
-        entropy: None: 0.05 for choices, more than elsewhere, because an on-off force is rougher.
+        entropy: None: 0.04 for choices, more than elsewhere, because an on-off force is rougher.
         max_grad_norm: wide, because it must not cut the penalty's gradients, the larger ones, and spare the reward's.
     """
 
-    epochs: int = 8
-    minibatches: int | None = 1
     max_grad_norm: float = 20.0
     clip: float = 0.2
     cost_clip: float = 0.2
     kappa: float | None = None
     margin: float = 2.0
-    first: float = 1.0
+    first: float = 0.2
     least: float = 0.1
     most: float = 20.0
     critic = True
@@ -85,7 +83,7 @@ class P3O(FirstOrder):
 
     def first_entropy(self, batch: Batch) -> float:
         """See `FirstOrder`."""
-        return 0.05 if self.entropy is None and not batch.continuous else super().first_entropy(batch)
+        return 0.04 if self.entropy is None and not batch.continuous else super().first_entropy(batch)
 
     def objective(
         self, batch: Batch, estimates: Estimates, memory: Memory
