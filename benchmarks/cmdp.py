@@ -88,7 +88,8 @@ def blind_return(cmdp: TabularCMDP) -> float:
     """The best return under the budgets of a policy that ignores its observation but for the legal actions."""
 
     def table(logits: Any) -> Any:
-        weights = np.where(cmdp.mask, np.exp(logits - logits.max()), 0.0)
+        legal = np.where(cmdp.mask, logits, -np.inf)
+        weights = np.exp(legal - legal.max(1, keepdims=True))
         return weights / weights.sum(1, keepdims=True)
 
     rng = np.random.default_rng(0)
