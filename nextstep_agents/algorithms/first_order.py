@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,10 +30,11 @@ class FirstOrder(ABC):
         target_kl: no further pass once the mean KL from the round's own policy exceeds this.
         entropy: weight of the entropy bonus in the first round; it falls linearly to a twentieth in the last. Without
             it a policy under a budget can end on the nearest deterministic one: what it never tries has no gradient.
-            None: 0.03 for choices, and 0 for continuous actions, whose entropy has no bound.
+            None: `choice_entropy` for choices, and 0 for continuous actions, whose entropy has no bound.
         max_grad_norm: gradients are scaled down to this norm.
     """
 
+    choice_entropy: ClassVar[float] = 0.03
     epochs: int = 4
     minibatches: int | None = None
     target_kl: float = 0.03
@@ -84,7 +86,7 @@ class FirstOrder(ABC):
         """Weight of the entropy bonus in the first round."""
         if self.entropy is not None:
             return self.entropy
-        return 0.0 if batch.continuous else 0.03
+        return 0.0 if batch.continuous else self.choice_entropy
 
 
 def in_proportion(advantage: Tensor, valid: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

@@ -56,9 +56,9 @@ class GRPO(CriticFree):
         scale: "group", "batch" or "none", see `group_scale`; "auto" is "group", but under budgets "none".
         sequence: one ratio for each decision, the geometric mean of its tokens'.
         advantage_clip: bound on the advantage's size, or None.
-        entropy: None: 0.015 for choices, less than elsewhere, because its advantages are not divided by their size.
     """
 
+    choice_entropy = 0.015  # less than elsewhere: under budgets its advantages are not divided by their size
     group_size: int = 8
     groups_per_step: int | None = None
     clip: float = 0.2
@@ -129,10 +129,6 @@ class GRPO(CriticFree):
                 advantage = torch.where((stats.spread > 0)[stats.index, None], advantage, 0.0)
         bound = self.advantage_clip
         return advantage if bound is None else advantage.clamp(-bound, bound)
-
-    def first_entropy(self, batch: Batch) -> float:
-        """See `FirstOrder`."""
-        return 0.015 if self.entropy is None and not batch.continuous else super().first_entropy(batch)
 
     def scale_for(self, constraints: int) -> str:
         """`scale` in a run with so many constraints."""

@@ -50,10 +50,10 @@ class P3O(FirstOrder):
         margin: the automatic kappa is so many times the multiplier it estimates.
         first: its estimate before the first round, as a share of the reward scale.
         least, most: bounds of the estimate within the automatic kappa, likewise.
-        entropy: None: 0.04 for choices, more than elsewhere, because an on-off force is rougher.
         max_grad_norm: wide, because it must not cut the penalty's gradients, the larger ones, and spare the reward's.
     """
 
+    choice_entropy = 0.04  # more than elsewhere: an on-off force is rougher
     max_grad_norm: float = 20.0
     clip: float = 0.2
     cost_clip: float = 0.2
@@ -80,10 +80,6 @@ class P3O(FirstOrder):
         """See `Algorithm`."""
         zero = np.zeros(costs)
         return {"multipliers": np.full(costs, self.first), "active": zero, "excess": zero, "warned": np.zeros(1)}
-
-    def first_entropy(self, batch: Batch) -> float:
-        """See `FirstOrder`."""
-        return 0.04 if self.entropy is None and not batch.continuous else super().first_entropy(batch)
 
     def objective(
         self, batch: Batch, estimates: Estimates, memory: Memory

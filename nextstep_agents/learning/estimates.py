@@ -122,8 +122,7 @@ def estimate(
     found = advantages(signals, values, last, valid, discounts, lam)
     targets = Targets(seen, values[valid], (found + values)[valid])
     if lam == 1.0:  # then values are nothing but a baseline
-        values[valid] = calibrated(targets.values, targets.targets)
-        found = advantages(signals, values, last, valid, discounts, lam)
+        found[valid] = targets.targets - calibrated(targets.values, targets.targets)
     found = _weighted(found, constraints)
     return Estimates(found[..., 0], found[..., 1:], *common), targets
 

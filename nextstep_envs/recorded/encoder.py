@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+import warnings
 import zipfile
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -64,7 +65,7 @@ def _kept(texts: Sequence[str]) -> Vectors:
             np.save(file, table)
         part.replace(path)
     except OSError as error:
-        print(f"the embeddings are not kept: {error}", file=sys.stderr)
+        warnings.warn(f"the embeddings are not kept: {error}", stacklevel=2)
     return table
 
 
